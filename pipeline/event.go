@@ -1,0 +1,83 @@
+package pipeline
+
+import (
+	"time"
+
+	"github.com/doubletap-cdc/doubletap/keys"
+)
+
+// Txn names one committed transaction of a source.
+type Txn struct {
+	GTID string // in the source's own notation
+	// CommittedAt is the commit time by the source's clock, to the microsecond
+	// where the source has it; zero if unknown. It is for metrics and people: no
+	// decision is made on it (I9).
+	CommittedAt time.Time
+	// File and Offset are the binlog coordinates at which the transaction starts.
+	File   string
+	Offset uint64
+}
+
+// Row is one row change, reduced to the columns that the key schema uses. The
+// values stand in the order of TableRows.Columns. Before is nil for an insert,
+// After is nil for a delete.
+type Row struct {
+	Before, After []keys.Value
+}
+
+// TableRows are row changes of one table.
+type TableRows struct {
+	DB, Table string
+	Columns   []string
+	Rows      []Row
+}
+
+// Scope names tables whose keys may all be stale. DB and Table are names or
+// globs with * and ?; {"*", "*"} is everything.
+type Scope struct {
+	DB    string `json:"db"`
+	Table string `json:"table"`
+}
+
+// Everything is the scope of all tables.
+var Everything = Scope{DB: "*", Table: "*"}
+
+// Batch is a piece of one transaction, in binlog order. A small transaction is
+// one Batch with First and Last set; a large one comes in bounded pieces.
+type Batch struct {
+	Txn         Txn
+	First, Last bool
+	Tables      []TableRows
+	// Invalidate names the tables whose rows changed in a way that has no usable
+	// rows (TRUNCATE, DDL, undecodable rows); Reason says why.
+	Invalidate []Scope
+	Reason     string
+}
+
+// empty says that the batch has nothing for the log.
+func (b *Batch) empty() bool { return len(b.Tables) == 0 && len(b.Invalidate) == 0 }
+
+// Version is the version of the event format that this package writes. It reads
+// this one only: an event of another version is over-invalidated (I8).
+const Version = 1
+
+// Event kinds.
+const (
+	KindChanges    = "changes"    // row changes
+	KindInvalidate = "invalidate" // whole tables
+)
+
+// Event is what the log holds: row changes, or a whole-table invalidation, of
+// one transaction. docs/events.md is the description of its form.
+type Event struct {
+	Version     int
+	Kind        string
+	Source      string    // the source's name in the configuration
+	GTID        string    // of the transaction; a GTID set for an invalidation that belongs to no single one
+	Seq         int       // number of the event within its transaction, from 0
+	CommittedAt time.Time // as Txn.CommittedAt
+	Schema      string    // keys.Schema.Hash of the tailer's schema
+	Tables      []TableRows
+	Scopes      []Scope
+	Reason      string
+}

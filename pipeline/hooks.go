@@ -1,0 +1,84 @@
+package pipeline
+
+import "time"
+
+// Pass is one of the two passes over the log.
+type Pass string
+
+// The passes, as they appear in metrics and logs.
+const (
+	First  Pass = "first"
+	Second Pass = "second"
+)
+
+// Hooks carry what the engine does to logs, metrics, the status page and tests.
+// Every field may be nil. They are called synchronously from the engine's
+// goroutines, several at a time: they must be quick and safe for concurrent use.
+type Hooks struct {
+	// Tailer
+	Held       func(HeldInfo)       // the gate let a transaction through
+	Published  func(PublishedInfo)  // a transaction's events are durable in the log
+	Checkpoint func(CheckpointInfo) // a position was stored
+	Gap        func(reason string)  // a part of the source's history is lost
+
+	// Invalidator
+	Owned   func(partition string, owned bool) // a partition came or went
+	Fetched func(FetchedInfo)                  // records were read for the first pass
+	Deleted func(DeletedInfo)                  // a pass's deletes were acknowledged
+	Stored  func(partition string, c Cursors)  // cursors were stored
+
+	// Both
+	OverInvalidated func(OverInfo)                                            // whole tables, and why (I8)
+	DeadLettered    func(DeadLetter)                                          // a record went to the dead-letter log
+	WhenErrors      func(n int)                                               // conditions that could not be evaluated, taken as true
+	Retry           func(op string, attempt int, err error, in time.Duration) // something failed and will be tried again
+}
+
+// HeldInfo says how long the gate held a transaction.
+type HeldInfo struct {
+	Txn  Txn
+	Held time.Duration
+}
+
+// PublishedInfo describes a transaction whose events are all durable.
+type PublishedInfo struct {
+	Txn     Txn
+	Rows    int // row changes
+	Records int // records in the log
+}
+
+// CheckpointInfo describes a stored position.
+type CheckpointInfo struct {
+	Position    Position
+	CommittedAt time.Time // of the newest transaction in it; zero if unknown
+}
+
+// FetchedInfo describes one read of the first pass.
+type FetchedInfo struct {
+	Partition string
+	Records   int
+	Behind    int64 // records that are in the log after this read
+}
+
+// DeletedInfo describes deletes that Redis has acknowledged.
+type DeletedInfo struct {
+	Partition string
+	Pass      Pass
+	Events    int
+	Keys      []string // distinct keys; not to be kept
+	Patterns  []string // whole-table patterns
+	// Swept is the number of keys that the patterns deleted.
+	Swept int
+	// Committed holds the commit time of each event, for commit-to-delete latency.
+	Committed []time.Time
+	// Skipped is set on a second pass that deleted nothing, because the first
+	// delete was sent late enough to be the second one too.
+	Skipped bool
+}
+
+// OverInfo describes an invalidation of more keys than a change named.
+type OverInfo struct {
+	Scope  Scope
+	Rule   string // the rule, where only one is concerned
+	Reason string
+}

@@ -1,0 +1,175 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Position is a resume point in a source's history: every transaction in it is
+// finished with. Only the Source that made a Position can parse it; "" is none.
+type Position string
+
+// Source follows one server's binlog. The implementations are in package binlog.
+// A Source is used by one goroutine at a time.
+type Source interface {
+	// Start resolves where a tailer without a stored position begins: "current",
+	// "earliest", or a GTID set in the source's own notation.
+	Start(ctx context.Context, spec string) (Position, error)
+
+	// Check says whether everything after p can still be had from the server
+	// that answers now. It returns a *GapError where it cannot.
+	Check(ctx context.Context, p Position) error
+
+	// Run connects and calls fn for each batch in commit order, beginning after
+	// from, until ctx ends, fn fails, or the connection breaks; it never
+	// reconnects by itself and never returns nil. A transaction that was cut off
+	// comes again from its start (First is set again). fn blocks the stream: that
+	// is the flow control. fn must not keep the batch's slices.
+	Run(ctx context.Context, from Position, fn func(context.Context, Batch) error) error
+
+	// Advance returns p with the given transactions added, in commit order.
+	Advance(p Position, gtids []string) (Position, error)
+}
+
+// GapError says that a part of the history after a position is lost (purged
+// binlogs, another server's history), so that any key may be stale.
+type GapError struct {
+	Reason string
+	// Next is where to go on once everything has been invalidated. It was read
+	// before this error was made, so nothing is left out between.
+	Next Position
+}
+
+func (e *GapError) Error() string { return "gap in the source's history: " + e.Reason }
+
+// Gate holds a transaction back until a reader of the source can see it.
+type Gate interface {
+	// Wait blocks until t is visible on the source, as the server itself says. It
+	// has no time limit: if the server goes away, the one that takes its place is
+	// asked. The error is ctx's.
+	Wait(ctx context.Context, t Txn) error
+}
+
+// Record is one entry for the log.
+type Record struct {
+	Partition int    // 0 ≤ Partition < Publisher.Partitions()
+	Data      []byte // an encoded Event; not changed after Publish
+}
+
+// Publisher appends to the log. The implementations are in package bus.
+type Publisher interface {
+	// Partitions is the number of partitions, fixed for the Publisher's life.
+	Partitions() int
+
+	// Publish hands records over and returns once they are accepted into a
+	// bounded buffer; it blocks while that is full. done is called exactly once,
+	// from any goroutine and possibly before Publish returns: with nil when all
+	// the records are durable, or with the reason why the Publisher gave up,
+	// which happens only when it is closed or can never succeed. Passing trouble
+	// is retried without end. Records of one partition keep their order.
+	Publish(ctx context.Context, records []Record, done func(error)) error
+}
+
+// Checkpoint is what a tailer stores.
+type Checkpoint struct {
+	Position Position `json:"position"`
+	// Pending is the reason for a whole invalidation that must be in the log
+	// before anything after Position is read; "" when there is none.
+	Pending string `json:"pending,omitempty"`
+}
+
+// Positions stores a tailer's checkpoint durably.
+type Positions interface {
+	// Load returns the newest checkpoint, or the zero Checkpoint if none was ever
+	// stored. "Could not read" is an error, never a zero Checkpoint.
+	Load(ctx context.Context) (Checkpoint, error)
+	// Save returns when c is durable.
+	Save(ctx context.Context, c Checkpoint) error
+}
+
+// Cursors are the two passes' places in a partition: the offset that each will
+// handle next.
+type Cursors struct {
+	First, Second int64
+}
+
+// Message is one record read from the log.
+type Message struct {
+	Offset int64
+	Data   []byte
+}
+
+// Fetch is what one read of a partition brought.
+type Fetch struct {
+	Messages []Message // in offset order; may be empty
+	Next     int64     // the offset to read from next, at least the one asked for
+	End      int64     // the offset after the partition's newest record
+}
+
+// Partition is one partition of the log while this process owns it. Read may be
+// called by two goroutines at a time, the others by one.
+type Partition interface {
+	// Name is for logs and metrics: "doubletap.shop/3".
+	Name() string
+	// Cursors returns the cursors as stored when ownership began; where none were
+	// stored, both are the oldest offset. gap is not empty where the stored ones
+	// do not fit this log (another incarnation, beyond its end): then the cursors
+	// are the oldest offset, and everything must be invalidated.
+	Cursors() (c Cursors, gap string)
+	// Read returns records from the offset on, waiting for at least one until
+	// ctx ends. It returns a *LogGapError where the log no longer holds from.
+	Read(ctx context.Context, from int64) (Fetch, error)
+	// Store makes the cursors durable. It returns ErrFenced once another owner
+	// may have taken over (I4). The log may store a lower cursor than asked for,
+	// up to its synced end (I1), but never a higher one.
+	Store(ctx context.Context, c Cursors) error
+}
+
+// LogGapError says that records which a cursor has not passed are gone from the log.
+type LogGapError struct {
+	From  int64 // the offset asked for
+	Start int64 // where the log can be read from
+}
+
+func (e *LogGapError) Error() string {
+	return fmt.Sprintf("the log no longer holds offset %d; it can be read from %d", e.From, e.Start)
+}
+
+// ErrFenced says that the caller no longer owns the partition.
+var ErrFenced = errors.New("the partition has another owner now")
+
+// Consumer hands out the partitions that this process owns.
+type Consumer interface {
+	// Run calls own in a goroutine for every partition for as long as this
+	// process owns it: own's ctx ends with the ownership, and own must return
+	// soon after. Run returns when ctx ends (nil), or own or the log fails for
+	// good. It rejoins and reconnects without end.
+	Run(ctx context.Context, own func(ctx context.Context, p Partition) error) error
+}
+
+// Deleter deletes keys in Redis. The implementations are in package deleter.
+// It is safe for concurrent use.
+type Deleter interface {
+	// Delete returns nil when Redis has acknowledged the delete of every key. On
+	// an error some may be deleted; calling again is harmless.
+	Delete(ctx context.Context, keys []string) error
+	// DeletePatterns deletes every key that matches one of the glob patterns, on
+	// every node, at a limited rate, and returns how many it deleted. On an error
+	// some may be deleted; calling again is harmless.
+	DeletePatterns(ctx context.Context, patterns []string) (deleted int, err error)
+}
+
+// DeadLetter is a record, or a part of one, that could not be turned into keys.
+type DeadLetter struct {
+	Partition string `json:"partition"`
+	Offset    int64  `json:"offset"`
+	Reason    string `json:"reason"`
+	Data      []byte `json:"data"` // the record as it was in the log
+}
+
+// DeadLetters keeps dead letters for an operator and for replay.
+type DeadLetters interface {
+	// Add returns when d is durable. Adding the same one again is harmless.
+	Add(ctx context.Context, d DeadLetter) error
+}
