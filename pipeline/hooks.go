@@ -31,6 +31,7 @@ type Hooks struct {
 	OverInvalidated func(OverInfo)                                            // whole tables, and why (I8)
 	DeadLettered    func(DeadLetter)                                          // a record went to the dead-letter log
 	WhenErrors      func(n int)                                               // conditions that could not be evaluated, taken as true
+	SchemaDiffers   func(eventHash string)                                    // events were published with another key schema; once per hash in a row
 	Retry           func(op string, attempt int, err error, in time.Duration) // something failed and will be tried again
 }
 

@@ -11,10 +11,11 @@ import (
 type Position string
 
 // Source follows one server's binlog. The implementations are in package binlog.
-// A Source is used by one goroutine at a time.
+// A Source is used by one goroutine at a time, but for Advance.
 type Source interface {
 	// Start resolves where a tailer without a stored position begins: "current",
-	// "earliest", or a GTID set in the source's own notation.
+	// "earliest", or a GTID set in the source's own notation. An error that no
+	// retry can mend (a set that cannot be parsed) wraps ErrFatal.
 	Start(ctx context.Context, spec string) (Position, error)
 
 	// Check says whether everything after p can still be had from the server
@@ -28,9 +29,13 @@ type Source interface {
 	// is the flow control. fn must not keep the batch's slices.
 	Run(ctx context.Context, from Position, fn func(context.Context, Batch) error) error
 
-	// Advance returns p with the given transactions added, in commit order.
+	// Advance returns p with the given transactions added, in commit order. It is
+	// a pure function, safe to call at any time from any goroutine.
 	Advance(p Position, gtids []string) (Position, error)
 }
+
+// ErrFatal is wrapped by errors that no retry can mend.
+var ErrFatal = errors.New("cannot be mended by trying again")
 
 // GapError says that a part of the history after a position is lost (purged
 // binlogs, another server's history), so that any key may be stale.

@@ -1,0 +1,142 @@
+package pipeline
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// step is a run of records that the first pass has handled and the second has
+// not: [start, end).
+type step struct {
+	start, end int64
+	seen       time.Time // when the first pass read it, or later
+	late       bool      // the first delete was sent late enough to be the second
+	plan       *plan     // nil: not kept in memory
+}
+
+// backlog is what lies between the two cursors of a partition. It keeps plans
+// in memory while they fit, and beyond that only when each record was seen: a
+// second pass that waits long costs no memory and holds up no first delete.
+type backlog struct {
+	mu      sync.Mutex
+	firstAt int64 // the first pass's cursor
+	nextAt  int64 // where the second pass goes on
+	queue   []step
+	size    int
+	limit   int
+	marks   []mark
+	changed chan struct{} // closed and replaced when firstAt moves
+}
+
+// mark says that every record below end, and not below an earlier mark's, was
+// seen at or before a time.
+type mark struct {
+	end  int64
+	seen time.Time
+}
+
+// maxMarks bounds the marks; when there are more, neighbours are merged, and
+// the later time holds for both.
+const maxMarks = 4096
+
+func newBacklog(c Cursors, limit int) *backlog {
+	b := &backlog{firstAt: c.First, nextAt: min(c.Second, c.First), limit: limit, changed: make(chan struct{})}
+	if b.nextAt < b.firstAt {
+		// An earlier owner saw these; when, this process cannot know (I9).
+		b.marks = []mark{{end: b.firstAt, seen: time.Now()}}
+	}
+	return b
+}
+
+func (b *backlog) first() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.firstAt
+}
+
+// push hands over a step that the first pass has finished.
+func (b *backlog) push(s step) {
+	if s.start == s.end {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.firstAt = s.end
+	if size := s.plan.size(); b.fits(s, size) {
+		b.queue = append(b.queue, s)
+		b.size += size
+	} else {
+		b.mark(mark{end: s.end, seen: s.seen})
+	}
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// fits reports whether s may be queued: it must follow what is queued, or be
+// just what the second pass wants next.
+func (b *backlog) fits(s step, size int) bool {
+	if n := len(b.queue); n > 0 {
+		return b.queue[n-1].end == s.start && b.size+size <= b.limit
+	}
+	return b.nextAt == s.start
+}
+
+func (b *backlog) mark(m mark) {
+	if len(b.marks) >= maxMarks {
+		half := b.marks[:0]
+		for i := 1; i < len(b.marks); i += 2 {
+			half = append(half, b.marks[i])
+		}
+		if len(b.marks)%2 == 1 {
+			half = append(half, b.marks[len(b.marks)-1])
+		}
+		b.marks = half
+	}
+	b.marks = append(b.marks, m)
+}
+
+// next waits for a step to handle. Where its plan is nil, the caller reads the
+// records again and says with reached how far it came.
+func (b *backlog) next(ctx context.Context) (step, error) {
+	for {
+		b.mu.Lock()
+		s, ok := b.pop()
+		changed := b.changed
+		b.mu.Unlock()
+		if ok {
+			return s, nil
+		}
+		select {
+		case <-ctx.Done():
+			return step{}, context.Cause(ctx)
+		case <-changed:
+		}
+	}
+}
+
+func (b *backlog) pop() (step, bool) {
+	if b.nextAt >= b.firstAt {
+		return step{}, false
+	}
+	if len(b.queue) > 0 && b.queue[0].start == b.nextAt {
+		s := b.queue[0]
+		b.queue[0] = step{}
+		b.queue = b.queue[1:]
+		b.size -= s.plan.size()
+		b.nextAt = s.end
+		return s, true
+	}
+	for len(b.marks) > 0 && b.marks[0].end <= b.nextAt {
+		b.marks = b.marks[1:]
+	}
+	m := b.marks[0] // what is not queued has a mark
+	return step{start: b.nextAt, end: m.end, seen: m.seen}, true
+}
+
+// reached says that the records below end were read again.
+func (b *backlog) reached(end int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.nextAt = end
+}

@@ -1,0 +1,59 @@
+package pipeline
+
+import "time"
+
+// Join returns hooks that call each of hs in order.
+func Join(hs ...Hooks) Hooks {
+	var j Hooks
+	for _, h := range hs {
+		j.Held = both(j.Held, h.Held)
+		j.Published = both(j.Published, h.Published)
+		j.Checkpoint = both(j.Checkpoint, h.Checkpoint)
+		j.Gap = both(j.Gap, h.Gap)
+		j.Fetched = both(j.Fetched, h.Fetched)
+		j.Deleted = both(j.Deleted, h.Deleted)
+		j.OverInvalidated = both(j.OverInvalidated, h.OverInvalidated)
+		j.DeadLettered = both(j.DeadLettered, h.DeadLettered)
+		j.WhenErrors = both(j.WhenErrors, h.WhenErrors)
+		j.SchemaDiffers = both(j.SchemaDiffers, h.SchemaDiffers)
+		j.Owned = both2(j.Owned, h.Owned)
+		j.Stored = both2(j.Stored, h.Stored)
+		j.Retry = bothRetry(j.Retry, h.Retry)
+	}
+	return j
+}
+
+func both[T any](a, b func(T)) func(T) {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	}
+	return func(v T) { a(v); b(v) }
+}
+
+func both2[T, U any](a, b func(T, U)) func(T, U) {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	}
+	return func(v T, u U) { a(v, u); b(v, u) }
+}
+
+type retryHook = func(op string, attempt int, err error, in time.Duration)
+
+func bothRetry(a, b retryHook) retryHook {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	}
+	return func(op string, attempt int, err error, in time.Duration) {
+		a(op, attempt, err, in)
+		b(op, attempt, err, in)
+	}
+}

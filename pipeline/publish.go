@@ -1,0 +1,134 @@
+package pipeline
+
+import (
+	"context"
+	"hash/fnv"
+
+	"github.com/doubletap-cdc/doubletap/keys"
+)
+
+// A record is closed once it is larger than recordSize. A row that makes it
+// larger than maxRecord is not published as such: its table is invalidated.
+const (
+	recordSize = 64 << 10
+	maxRecord  = 512 << 10
+)
+
+// publishRows encodes rows into records, several rows of one partition in each,
+// and hands them to the log.
+func (r *tailRun) publishRows(ctx context.Context, o *openTxn, tables []TableRows) error {
+	e := r.event(o.txn, KindChanges)
+	writers := make(map[int]*eventWriter, 1)
+	var records []Record
+	rows := 0
+	for i := range tables {
+		t := &tables[i]
+		route := r.route(t)
+		for _, row := range t.Rows {
+			p := route(row)
+			w := writers[p]
+			if w == nil {
+				w = new(eventWriter)
+				writers[p] = w
+				e.Seq = r.seq
+				r.seq++
+				w.begin(&e)
+			}
+			if reason := addRow(w, t, row); reason != "" {
+				if err := r.publishScopes(ctx, o, []Scope{{DB: t.DB, Table: t.Table}}, reason); err != nil {
+					return err
+				}
+				if w.written == 0 {
+					delete(writers, p)
+				}
+				continue
+			}
+			rows++
+			if len(w.buf) > recordSize {
+				records = append(records, Record{Partition: p, Data: w.end()})
+				delete(writers, p)
+			}
+		}
+	}
+	for p, w := range writers {
+		records = append(records, Record{Partition: p, Data: w.end()})
+	}
+	if len(records) == 0 {
+		return nil
+	}
+	return r.Publisher.Publish(ctx, records, r.flight.publishing(o, rows, len(records)))
+}
+
+// addRow returns why the row cannot be written; then it was not.
+func addRow(w *eventWriter, t *TableRows, row Row) string {
+	mark := *w
+	if err := w.add(t, row); err != nil {
+		return "a value is not valid UTF-8"
+	}
+	if len(w.buf)-len(mark.buf) > maxRecord {
+		*w = mark
+		return "the key columns of a row are too large for a record"
+	}
+	return ""
+}
+
+// publishScopes publishes a whole-table invalidation.
+func (r *tailRun) publishScopes(ctx context.Context, o *openTxn, scopes []Scope, reason string) error {
+	e := r.event(o.txn, KindInvalidate)
+	e.Seq, e.Scopes, e.Reason = r.seq, scopes, reason
+	r.seq++
+	for _, s := range scopes {
+		if r.Hooks.OverInvalidated != nil {
+			r.Hooks.OverInvalidated(OverInfo{Scope: s, Reason: reason})
+		}
+	}
+	p := int(hashText(scopes[0].DB, scopes[0].Table) % uint64(r.Publisher.Partitions()))
+	rec := []Record{{Partition: p, Data: encodeInvalidate(&e)}}
+	return r.Publisher.Publish(ctx, rec, r.flight.publishing(o, 0, 1))
+}
+
+func (r *tailRun) event(t Txn, kind string) Event {
+	return Event{
+		Version: Version, Kind: kind, Source: r.Name, GTID: t.GTID,
+		CommittedAt: t.CommittedAt, Schema: r.Schema.Hash(),
+	}
+}
+
+// route returns the function that chooses a row's partition: by the first
+// rule's key columns, so that the changes of one row mostly stay together and
+// their deletes can be merged. Nothing relies on it.
+func (r *tailRun) route(t *TableRows) func(Row) int {
+	n := uint64(r.Publisher.Partitions())
+	var cols []int
+	if table := r.Schema.Table(t.DB, t.Table); table != nil {
+		cols = table.Route()
+	}
+	base := hashText(t.DB, t.Table)
+	return func(row Row) int {
+		image := row.Before
+		if image == nil {
+			image = row.After
+		}
+		return int((base ^ hashValues(image, cols)) % n)
+	}
+}
+
+func hashText(parts ...string) uint64 {
+	h := fnv.New64a()
+	for _, p := range parts {
+		h.Write([]byte(p))
+		h.Write([]byte{0})
+	}
+	return h.Sum64()
+}
+
+func hashValues(image []keys.Value, cols []int) uint64 {
+	h := fnv.New64a()
+	for _, c := range cols {
+		if c < len(image) {
+			h.Write([]byte(image[c].Text))
+			h.Write([]byte{0, byte(image[c].Kind)})
+		}
+	}
+	return h.Sum64()
+}

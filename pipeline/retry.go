@@ -1,0 +1,64 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+)
+
+// Waits between attempts double from the first to the last, each varied by up
+// to a half, so that many processes do not come back at the same instant.
+const (
+	firstWait = 50 * time.Millisecond
+	lastWait  = 5 * time.Second
+)
+
+// backoff returns how long to wait after the attempt-th failure, from 1.
+func backoff(attempt int) time.Duration {
+	d := lastWait
+	if attempt < 8 {
+		d = min(firstWait<<(attempt-1), lastWait)
+	}
+	return d/2 + rand.N(d/2+1)
+}
+
+// retry calls fn until it succeeds, ctx ends, or fn's error wraps ErrFatal, and
+// tells each failure to hook. Nothing in the engine gives up earlier: a delete
+// that was not acknowledged is owed.
+func retry(ctx context.Context, h *Hooks, op string, fn func(context.Context) error) error {
+	for attempt := 1; ; attempt++ {
+		err := fn(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if errors.Is(err, ErrFatal) {
+			return err
+		}
+		in := backoff(attempt)
+		if h.Retry != nil {
+			h.Retry(op, attempt, err, in)
+		}
+		if err := sleep(ctx, in); err != nil {
+			return err
+		}
+	}
+}
+
+// sleep waits for d or until ctx ends, and then returns its cause.
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}
