@@ -1,0 +1,60 @@
+# doubletap: `make help` lists what there is.
+
+GO      ?= go
+# How tests get their servers: auto, docker or native (see testenv). What
+# cannot start fails: `make test` never passes by skipping.
+TESTENV ?= auto
+# RACE=1 runs the tests under the race detector.
+RACE    ?=
+# LOG=kafka runs the demo over Kafka; SABOTAGE=gate|delete must turn it red.
+LOG      ?= embedded
+SABOTAGE ?=
+FUZZTIME ?= 10s
+PKGS     ?= ./...
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## run the whole pipeline on real servers and watch it (LOG=kafka, SABOTAGE=gate|delete)
+	@$(GO) run ./demo -log=$(LOG) -sabotage=$(SABOTAGE)
+
+.PHONY: test
+test: ## run all tests on real servers (TESTENV=docker|native, RACE=1, PKGS=./bus)
+	@$(GO) run ./testenv/prepare
+	TESTENV=$(TESTENV),require $(GO) test $(if $(RACE),-race) -timeout 25m -p 2 $(PKGS)
+
+.PHONY: unit
+unit: ## run the tests that need no servers; the others say that they are skipped
+	$(GO) test $(PKGS)
+
+.PHONY: build
+build: ## build the commands into bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o bin/ ./cmd/...
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck
+	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not formatted: $$out"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool -modfile=tools/go.mod staticcheck ./...
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME each
+	GO='$(GO)' FUZZTIME=$(FUZZTIME) tools/fuzz.sh
+
+.PHONY: bench
+bench: ## print rows/s, CPU, memory and latency against a plain reader
+	TESTENV=$(TESTENV),require $(GO) run ./bench
+
+.PHONY: tidy
+tidy: ## check that go.mod and go.sum are tidy
+	$(GO) mod tidy -diff
+
+.PHONY: up down
+up: ## start MySQL, Kafka, Redis, a tailer and two invalidators with Docker Compose
+	docker compose up --build --wait
+down: ## stop them and remove their data
+	docker compose down --volumes
