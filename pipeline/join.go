@@ -15,6 +15,7 @@ func Join(hs ...Hooks) Hooks {
 		j.OverInvalidated = both(j.OverInvalidated, h.OverInvalidated)
 		j.DeadLettered = both(j.DeadLettered, h.DeadLettered)
 		j.WhenErrors = both(j.WhenErrors, h.WhenErrors)
+		j.Refused = both(j.Refused, h.Refused)
 		j.SchemaDiffers = both(j.SchemaDiffers, h.SchemaDiffers)
 		j.Owned = both2(j.Owned, h.Owned)
 		j.Stored = both2(j.Stored, h.Stored)
