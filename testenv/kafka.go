@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/segmentio/kafka-go"
@@ -21,6 +22,7 @@ type KafkaOptions struct {
 	Properties []string // further server properties, "name=value"; a later one wins over ours
 	Port       int      // fixed port of the first node; 0 chooses one
 	Heap       string   // default "512m"
+	JVM        []string // further flags of the Java machine; "-XX:TieredStopAtLevel=4" gives benchmarks the slower, better compiler
 }
 
 // Kafka starts Kafka in KRaft mode and waits until every broker has joined. With several brokers the result's methods act
@@ -93,9 +95,12 @@ func kafkaNode(o KafkaOptions, clusterID string, number int, clients, controller
 		"share.coordinator.state.topic.min.isr=1",
 		"log.cleaner.dedupe.buffer.size=16777216",
 		"group.min.session.timeout.ms=1000",
+		// A killed broker may register again only when its old session is over: 9 seconds by default (11.9 s to start, measured).
+		"broker.session.timeout.ms=2000",
+		"broker.heartbeat.interval.ms=500",
 	}
 	props = append(props, o.Properties...)
-	node := &kafkaSetup{clusterID: clusterID, number: number, brokers: o.Brokers, heap: o.Heap, properties: props}
+	node := &kafkaSetup{clusterID: clusterID, number: number, brokers: o.Brokers, heap: o.Heap, jvm: o.JVM, properties: props}
 	return &spec{kind: "kafka", component: "kafka", native: node.native, container: node.container(), ready: node.ready}
 }
 
@@ -104,6 +109,7 @@ type kafkaSetup struct {
 	number        int
 	brokers       int
 	heap          string
+	jvm           []string
 	properties    []string
 	nativeVersion string
 }
@@ -146,9 +152,9 @@ func (k *kafkaSetup) native(ctx context.Context, n *native, _ *spec, dir string)
 	); err != nil {
 		return nil, err
 	}
-	flags := []string{"-Xms128m", "-Xmx" + k.heap, "-XX:+UseSerialGC", "-Dlog4j2.level=INFO", "-Dkafka.logs.dir=" + dir}
-	argv := append(append([]string{java[0]}, flags...), java[1:]...)
-	return &process{argv: append(argv, "kafka.Kafka", config)}, nil
+	flags := []string{"-Xms128m", "-Xmx" + k.heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=INFO", "-Dkafka.logs.dir=" + dir}
+	argv := slices.Concat(java, flags, k.jvm, []string{"kafka.Kafka", config})
+	return &process{argv: argv}, nil
 }
 
 // formatKafka runs Kafka's own tool.

@@ -28,9 +28,9 @@ var recipes = map[string][]recipe{
 		{"sid", []string{"mysql-server-core-8.0", "mysql-client-core-8.0"}},
 	},
 	"mariadb": {
-		{"trixie", []string{"mariadb-server-core", "mariadb-client-core"}},
-		{"sid", []string{"mariadb-server-core", "mariadb-client-core"}},
-		{"", []string{"mariadb-server-core", "mariadb-client-core"}},
+		{"trixie", []string{"mariadb-server-core", "mariadb-client"}},
+		{"sid", []string{"mariadb-server-core", "mariadb-client"}},
+		{"", []string{"mariadb-server-core", "mariadb-client"}},
 	},
 	"redis":  {{"sid", []string{"redis-server"}}, {"trixie", []string{"redis-server"}}, {"", []string{"redis-server"}}},
 	"valkey": {{"sid", []string{"valkey-server"}}, {"trixie", []string{"valkey-server"}}},

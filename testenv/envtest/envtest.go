@@ -140,6 +140,13 @@ func MySQL(t testing.TB, opts ...testenv.MySQLOptions) *testenv.Server {
 	return server(t, "mysql", len(opts) > 0, func(ctx context.Context, e *testenv.Env) (*testenv.Server, error) { return e.MySQL(ctx, o) })
 }
 
+// MariaDB returns the shared MariaDB server, or with options one of the test's own.
+func MariaDB(t testing.TB, opts ...testenv.MySQLOptions) *testenv.Server {
+	t.Helper()
+	o := first(t, opts)
+	return server(t, "mariadb", len(opts) > 0, func(ctx context.Context, e *testenv.Env) (*testenv.Server, error) { return e.MariaDB(ctx, o) })
+}
+
 // Kafka returns the shared Kafka server, or with options one of the test's own.
 func Kafka(t testing.TB, opts ...testenv.KafkaOptions) *testenv.Server {
 	t.Helper()
