@@ -24,7 +24,7 @@ demo: ## run the whole pipeline on real servers and watch it (LOG=kafka, SABOTAG
 
 .PHONY: test
 test: ## run all tests on real servers (TESTENV=docker|native, RACE=1, PKGS=./bus)
-	@$(GO) run ./testenv/prepare
+	@TESTENV=$(TESTENV) $(GO) run ./testenv/prepare
 	TESTENV=$(TESTENV),require $(GO) test $(if $(RACE),-race) -timeout 25m -p 2 $(PKGS)
 
 .PHONY: unit
