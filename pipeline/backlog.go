@@ -41,7 +41,7 @@ type mark struct {
 const maxMarks = 4096
 
 func newBacklog(c Cursors, limit int) *backlog {
-	b := &backlog{firstAt: c.First, nextAt: min(c.Second, c.First), limit: limit, changed: make(chan struct{})}
+	b := &backlog{firstAt: c.First, nextAt: c.Second, limit: limit, changed: make(chan struct{})}
 	if b.nextAt < b.firstAt {
 		// An earlier owner saw these; when, this process cannot know (I9).
 		b.marks = []mark{{end: b.firstAt, seen: time.Now()}}
@@ -73,13 +73,11 @@ func (b *backlog) push(s step) {
 	b.changed = make(chan struct{})
 }
 
-// fits reports whether s may be queued: it must follow what is queued, or be
-// just what the second pass wants next.
+// fits reports whether s may be queued. The queue has no holes, so that what it
+// does not hold lies before or behind it, and has a mark.
 func (b *backlog) fits(s step, size int) bool {
-	if n := len(b.queue); n > 0 {
-		return b.queue[n-1].end == s.start && b.size+size <= b.limit
-	}
-	return b.nextAt == s.start
+	n := len(b.queue)
+	return b.size+size <= b.limit && (n == 0 || b.queue[n-1].end == s.start)
 }
 
 func (b *backlog) mark(m mark) {
@@ -127,11 +125,14 @@ func (b *backlog) pop() (step, bool) {
 		b.nextAt = s.end
 		return s, true
 	}
-	for len(b.marks) > 0 && b.marks[0].end <= b.nextAt {
+	for b.marks[0].end <= b.nextAt { // what is not queued has a mark
 		b.marks = b.marks[1:]
 	}
-	m := b.marks[0] // what is not queued has a mark
-	return step{start: b.nextAt, end: m.end, seen: m.seen}, true
+	s := step{start: b.nextAt, end: b.marks[0].end, seen: b.marks[0].seen}
+	if len(b.queue) > 0 { // a merged mark may span it
+		s.end = min(s.end, b.queue[0].start)
+	}
+	return s, true
 }
 
 // reached says that the records below end were read again.

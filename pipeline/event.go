@@ -1,7 +1,9 @@
 package pipeline
 
 import (
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/doubletap-cdc/doubletap/keys"
 )
@@ -32,8 +34,9 @@ type TableRows struct {
 	Rows      []Row
 }
 
-// Scope names tables whose keys may all be stale. DB and Table are names or
-// globs with * and ?; {"*", "*"} is everything.
+// Scope names tables whose keys may all be stale. DB and Table are globs: *
+// stands for any characters, ? for one, and a backslash takes the next one as it
+// is; {"*", "*"} is everything.
 type Scope struct {
 	DB    string `json:"db"`
 	Table string `json:"table"`
@@ -41,6 +44,21 @@ type Scope struct {
 
 // Everything is the scope of all tables.
 var Everything = Scope{DB: "*", Table: "*"}
+
+// TableScope returns the scope of one table, whatever characters are in its
+// name. A name that is not valid UTF-8, which no event can hold, stands for all.
+func TableScope(db, table string) Scope {
+	return Scope{DB: literal(db), Table: literal(table)}
+}
+
+var globQuoter = strings.NewReplacer(`*`, `\*`, `?`, `\?`, `\`, `\\`)
+
+func literal(name string) string {
+	if name == "" || !utf8.ValidString(name) {
+		return "*"
+	}
+	return globQuoter.Replace(name)
+}
 
 // Batch is a piece of one transaction, in binlog order. A small transaction is
 // one Batch with First and Last set; a large one comes in bounded pieces.

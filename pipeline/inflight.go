@@ -6,6 +6,11 @@ import (
 	"sync"
 )
 
+// maxInflight bounds the transactions that are on their way. Those without rows
+// for the log are not held up by the Publisher, and would pile up behind one
+// that is.
+const maxInflight = 1 << 16
+
 // inflight keeps the transactions that were read and are not yet durable, in
 // commit order, and gives out those that may be added to the position: finished
 // with, durable, and with no unfinished one before them (I2, I3).
@@ -14,7 +19,7 @@ type inflight struct {
 	queue   []*openTxn
 	done    []*openTxn    // durable, not yet in a stored position
 	err     error         // the Publisher gave up
-	changed chan struct{} // closed and replaced at every change
+	changed chan struct{} // closed at the next change; nil while nobody waits
 }
 
 // openTxn is one transaction on its way.
@@ -27,32 +32,46 @@ type openTxn struct {
 	abandoned bool // cut off: it comes again, and does not count
 }
 
-func newInflight() *inflight { return &inflight{changed: make(chan struct{})} }
-
-func (f *inflight) begin(t Txn) *openTxn {
+// begin adds a transaction; it waits while there are too many.
+func (f *inflight) begin(ctx context.Context, t Txn) (*openTxn, error) {
+	err := f.wait(ctx, func() bool { return len(f.queue)+len(f.done) < maxInflight })
+	if err != nil {
+		return nil, err
+	}
 	o := &openTxn{txn: t}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.queue = append(f.queue, o)
-	return o
+	return o, nil
 }
 
-// publishing counts a publish call of o and returns its done function.
-func (f *inflight) publishing(o *openTxn, rows, records int) func(error) {
+// publish hands records of o to p, and counts them as pending until p calls back.
+func (f *inflight) publish(ctx context.Context, p Publisher, o *openTxn, rows int, records []Record) error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	o.pending++
 	o.rows += rows
-	o.records += records
-	return func(err error) {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		o.pending--
-		if err != nil && f.err == nil {
-			f.err = fmt.Errorf("publish events of %s: %w: %w", o.txn.GTID, ErrFatal, err)
-		}
-		f.advance()
+	o.records += len(records)
+	f.mu.Unlock()
+
+	var once sync.Once
+	err := p.Publish(ctx, records, func(err error) {
+		once.Do(func() { f.settle(o, err) })
+	})
+	if err != nil { // refused: the caller has to abandon o
+		once.Do(func() { f.settle(o, nil) })
 	}
+	return err
+}
+
+// settle ends one publish call of o; err says that the Publisher gave up.
+func (f *inflight) settle(o *openTxn, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	o.pending--
+	if err != nil && f.err == nil {
+		f.err = fmt.Errorf("publish events of %s: %w: %w", o.txn.GTID, ErrFatal, err)
+	}
+	f.advance()
 }
 
 // end says that o's last batch was handed over.
@@ -81,13 +100,10 @@ func (f *inflight) advance() {
 		}
 		n++
 	}
-	if n > 0 {
-		clear(f.queue[:n])
-		f.queue = f.queue[n:]
-	}
+	clear(f.queue[:n])
+	f.queue = f.queue[n:]
 	if n > 0 || f.err != nil {
-		close(f.changed)
-		f.changed = make(chan struct{})
+		f.notify()
 	}
 }
 
@@ -97,6 +113,9 @@ func (f *inflight) take() ([]*openTxn, error) {
 	defer f.mu.Unlock()
 	done := f.done
 	f.done = nil
+	if len(done) > 0 {
+		f.notify()
+	}
 	return done, f.err
 }
 
@@ -114,15 +133,27 @@ func (f *inflight) ready(ctx context.Context) error {
 func (f *inflight) wait(ctx context.Context, cond func() bool) error {
 	for {
 		f.mu.Lock()
-		ok, err, changed := cond(), f.err, f.changed
-		f.mu.Unlock()
-		if err != nil || ok {
-			return err
+		if f.err != nil || cond() {
+			defer f.mu.Unlock()
+			return f.err
 		}
+		if f.changed == nil {
+			f.changed = make(chan struct{})
+		}
+		changed := f.changed
+		f.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-changed:
 		}
+	}
+}
+
+// notify wakes all who wait. f.mu is held.
+func (f *inflight) notify() {
+	if f.changed != nil {
+		close(f.changed)
+		f.changed = nil
 	}
 }

@@ -23,8 +23,11 @@ type plan struct {
 
 // size estimates the memory that the plan holds.
 func (p *plan) size() int {
-	const perString = 24 // header and allocation overhead
-	n := 24 * len(p.committed)
+	const (
+		perPlan   = 256 // with its step
+		perString = 32  // header and allocation overhead
+	)
+	n := perPlan + 24*len(p.committed)
 	for _, k := range p.keys {
 		n += len(k) + perString
 	}
@@ -138,7 +141,11 @@ func (pl *planner) event(p *plan, seen map[string]struct{}, e *Event) (doubt str
 
 // scope adds the patterns of every rule whose tables may lie in the scope.
 func (pl *planner) scope(p *plan, s Scope, reason string) {
-	for _, r := range pl.schema.Scope(s.DB, s.Table) {
+	rules := pl.schema.Scope(s.DB, s.Table)
+	if len(rules) == 0 {
+		return // no key depends on these tables
+	}
+	for _, r := range rules {
 		p.patterns = append(p.patterns, r.Pattern())
 	}
 	p.over = append(p.over, OverInfo{Scope: s, Reason: reason})

@@ -17,8 +17,11 @@ const (
 // publishRows encodes rows into records, several rows of one partition in each,
 // and hands them to the log.
 func (r *tailRun) publishRows(ctx context.Context, o *openTxn, tables []TableRows) error {
+	if r.writers == nil {
+		r.writers = make([]eventWriter, r.Publisher.Partitions())
+	}
+	clear(r.writers)
 	e := r.event(o.txn, KindChanges)
-	writers := make(map[int]*eventWriter, 1)
 	var records []Record
 	rows := 0
 	for i := range tables {
@@ -26,44 +29,54 @@ func (r *tailRun) publishRows(ctx context.Context, o *openTxn, tables []TableRow
 		route := r.route(t)
 		for _, row := range t.Rows {
 			p := route(row)
-			w := writers[p]
-			if w == nil {
-				w = new(eventWriter)
-				writers[p] = w
+			w := &r.writers[p]
+			if !w.begun() {
 				e.Seq = r.seq
 				r.seq++
 				w.begin(&e)
 			}
 			if reason := addRow(w, t, row); reason != "" {
-				if err := r.publishScopes(ctx, o, []Scope{{DB: t.DB, Table: t.Table}}, reason); err != nil {
+				if err := r.sweep(ctx, o, t, reason); err != nil {
 					return err
-				}
-				if w.written == 0 {
-					delete(writers, p)
 				}
 				continue
 			}
 			rows++
 			if len(w.buf) > recordSize {
 				records = append(records, Record{Partition: p, Data: w.end()})
-				delete(writers, p)
 			}
 		}
 	}
-	for p, w := range writers {
-		records = append(records, Record{Partition: p, Data: w.end()})
+	for p := range r.writers {
+		if w := &r.writers[p]; w.written > 0 {
+			records = append(records, Record{Partition: p, Data: w.end()})
+		}
 	}
 	if len(records) == 0 {
 		return nil
 	}
-	return r.Publisher.Publish(ctx, records, r.flight.publishing(o, rows, len(records)))
+	return r.flight.publish(ctx, r.Publisher, o, rows, records)
+}
+
+// sweep invalidates the table of a row that has no place in a record, once in a
+// transaction.
+func (r *tailRun) sweep(ctx context.Context, o *openTxn, t *TableRows, reason string) error {
+	s := TableScope(t.DB, t.Table)
+	if r.swept[s] {
+		return nil
+	}
+	if r.swept == nil {
+		r.swept = make(map[Scope]bool)
+	}
+	r.swept[s] = true
+	return r.publishScopes(ctx, o, []Scope{s}, reason)
 }
 
 // addRow returns why the row cannot be written; then it was not.
 func addRow(w *eventWriter, t *TableRows, row Row) string {
 	mark := *w
 	if err := w.add(t, row); err != nil {
-		return "a value is not valid UTF-8"
+		return err.Error()
 	}
 	if len(w.buf)-len(mark.buf) > maxRecord {
 		*w = mark
@@ -84,7 +97,7 @@ func (r *tailRun) publishScopes(ctx context.Context, o *openTxn, scopes []Scope,
 	}
 	p := int(hashText(scopes[0].DB, scopes[0].Table) % uint64(r.Publisher.Partitions()))
 	rec := []Record{{Partition: p, Data: encodeInvalidate(&e)}}
-	return r.Publisher.Publish(ctx, rec, r.flight.publishing(o, 0, 1))
+	return r.flight.publish(ctx, r.Publisher, o, 0, rec)
 }
 
 func (r *tailRun) event(t Txn, kind string) Event {

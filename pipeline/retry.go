@@ -62,3 +62,14 @@ func sleep(ctx context.Context, d time.Duration) error {
 		return nil
 	}
 }
+
+// lastSave is how much longer than the work the storing of its progress may take.
+const lastSave = 3 * time.Second
+
+// outlive returns a context that ends lastSave after ctx does, or at cancel: what
+// is done can still be stored when the doing has ended.
+func outlive(ctx context.Context) (_ context.Context, cancel func()) {
+	longer, end := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(lastSave, end) })
+	return longer, func() { stop(); end() }
+}

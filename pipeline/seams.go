@@ -52,7 +52,8 @@ func (e *GapError) Error() string { return "gap in the source's history: " + e.R
 type Gate interface {
 	// Wait blocks until t is visible on the source, as the server itself says. It
 	// has no time limit: if the server goes away, the one that takes its place is
-	// asked. The error is ctx's.
+	// asked. After an error that is not ctx's (that server may never have t) the
+	// tailer reads again from its position.
 	Wait(ctx context.Context, t Txn) error
 }
 
@@ -72,7 +73,8 @@ type Publisher interface {
 	// from any goroutine and possibly before Publish returns: with nil when all
 	// the records are durable, or with the reason why the Publisher gave up,
 	// which happens only when it is closed or can never succeed. Passing trouble
-	// is retried without end. Records of one partition keep their order.
+	// is retried without end. Records of one partition keep their order. If
+	// Publish itself returns an error, nothing was accepted and done is not called.
 	Publish(ctx context.Context, records []Record, done func(error)) error
 }
 

@@ -42,7 +42,7 @@ type Tailer struct {
 // Run tails until ctx ends, and then returns nil, or until something happens
 // that no retry can mend. It reconnects by itself.
 func (t *Tailer) Run(ctx context.Context) error {
-	r := &tailRun{Tailer: t, flight: newInflight()}
+	r := &tailRun{Tailer: t, flight: new(inflight)}
 	err := r.run(ctx)
 	if ctx.Err() != nil {
 		return nil
@@ -57,9 +57,11 @@ type tailRun struct {
 	stored Checkpoint // as last stored
 
 	// Of the stream's goroutine.
-	open *openTxn
-	seq  int
-	gate bool // the open transaction has passed the gate
+	open    *openTxn
+	seq     int
+	gate    bool           // the open transaction has passed the gate
+	swept   map[Scope]bool // tables that the open transaction has invalidated
+	writers []eventWriter  // one for each partition; empty between batches
 }
 
 func (r *tailRun) run(ctx context.Context) error {
@@ -67,12 +69,12 @@ func (r *tailRun) run(ctx context.Context) error {
 		return err
 	}
 	for attempt := 1; ; attempt++ {
-		before := r.stored.Position
+		before, began := r.stored.Position, time.Now()
 		err := r.stream(ctx)
 		if ctx.Err() != nil || errors.Is(err, ErrFatal) || errors.Is(err, ErrPositionLost) {
 			return err
 		}
-		if r.stored.Position != before {
+		if r.stored.Position != before || time.Since(began) > lastWait {
 			attempt = 1
 		}
 		in := backoff(attempt)
@@ -169,9 +171,12 @@ func (r *tailRun) publishPending(ctx context.Context) error {
 	if r.stored.Pending == "" {
 		return nil
 	}
-	o := r.flight.begin(Txn{GTID: string(r.stored.Position)})
+	o, err := r.flight.begin(ctx, Txn{GTID: string(r.stored.Position)})
+	if err != nil {
+		return err
+	}
 	r.seq = 0
-	err := r.publishScopes(ctx, o, []Scope{Everything}, r.stored.Pending)
+	err = r.publishScopes(ctx, o, []Scope{Everything}, r.stored.Pending)
 	r.flight.abandon(o) // it is no transaction: it adds nothing to the position
 	if err != nil {
 		return err
@@ -194,7 +199,7 @@ func (r *tailRun) checkpoints(ctx context.Context) error {
 		if err == nil {
 			err = sleep(ctx, every)
 		}
-		if serr := r.checkpoint(ctx, err != nil); serr != nil {
+		if serr := r.checkpoint(ctx); serr != nil {
 			return serr
 		}
 		if err != nil {
@@ -203,15 +208,9 @@ func (r *tailRun) checkpoints(ctx context.Context) error {
 	}
 }
 
-// lastSave bounds the checkpoint that is stored while stopping.
-const lastSave = 3 * time.Second
-
-func (r *tailRun) checkpoint(ctx context.Context, stopping bool) error {
-	if stopping {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), lastSave)
-		defer cancel()
-	}
+func (r *tailRun) checkpoint(ctx context.Context) error {
+	ctx, cancel := outlive(ctx)
+	defer cancel()
 	done, failed := r.flight.take()
 	if len(done) == 0 {
 		return failed
@@ -241,10 +240,16 @@ func (r *tailRun) batch(ctx context.Context, b Batch) error {
 	if b.First {
 		if r.open != nil { // cut off; it comes again now
 			r.flight.abandon(r.open)
+			r.open = nil
 		}
-		r.open, r.seq, r.gate = r.flight.begin(b.Txn), 0, false
+		o, err := r.flight.begin(ctx, b.Txn)
+		if err != nil {
+			return err
+		}
+		r.open, r.seq, r.gate = o, 0, false
+		clear(r.swept)
 	}
-	if r.open == nil {
+	if r.open == nil || r.open.txn.GTID != b.Txn.GTID {
 		return fmt.Errorf("%w: a batch of %s came without its start", ErrFatal, b.Txn.GTID)
 	}
 	if !b.empty() {
