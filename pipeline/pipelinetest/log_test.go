@@ -69,3 +69,13 @@ func TestLogRebalanceFencesTheOldOwner(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+func TestLogPassesTheSuite(t *testing.T) {
+	RunLog(t, func(t *testing.T) LogUnderTest {
+		l := NewLog(3)
+		return LogUnderTest{
+			Publisher: l.Publisher(), Consumer: l.Consumer, Positions: l.Positions(), DeadLetters: l.DeadLetters(),
+			Members: 2, Drop: func(below int64) { l.Drop(0, below) },
+		}
+	})
+}
