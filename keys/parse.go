@@ -36,7 +36,10 @@ func Parse(file string, src []byte) (*Schema, error) {
 	if err != nil {
 		return nil, err
 	}
-	rules := p.document(root)
+	var rules []*Rule
+	if ast.Walk(p, root); len(p.problems) == 0 {
+		rules = p.document(root)
+	}
 	if len(p.problems) > 0 {
 		slices.SortStableFunc(p.problems, func(a, b problem) int { return a.line - b.line })
 		errs := make([]error, len(p.problems))
@@ -107,6 +110,16 @@ func (p *schemaParser) root(src []byte) (m *ast.MappingNode, err error) {
 		return nil, fmt.Errorf("%s:%d: a key schema begins with version: 1 and keys:", p.file, lineOf(f.Docs[0].Body))
 	}
 	return m, nil
+}
+
+// Visit implements ast.Visitor: it refuses what would let one text mean
+// different things to different YAML readers.
+func (p *schemaParser) Visit(n ast.Node) ast.Visitor {
+	switch n.(type) {
+	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode, *ast.MergeKeyNode, *ast.MappingKeyNode:
+		p.fail(lineOf(n), "YAML anchors, aliases, tags, merges and complex keys are not supported: write each rule out")
+	}
+	return p
 }
 
 func lineOf(n ast.Node) int {

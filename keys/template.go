@@ -74,21 +74,21 @@ func (t *template) scan(src string) error {
 func (t *template) scanHole(s string, flush func()) (int, error) {
 	body, n, ok := cutHole(s)
 	if !ok {
-		return 0, fmt.Errorf("%s has no closing }: write {{ for a literal brace", s)
+		return 0, fmt.Errorf("%q has no closing }: write {{ for a literal brace", s)
 	}
 	if strings.HasPrefix(strings.TrimSpace(body), "@") {
-		return 0, fmt.Errorf("%s: epochs are not supported in this version", s[:n])
+		return 0, fmt.Errorf("%q: epochs are not supported in this version", s[:n])
 	}
 	name, rest, err := cutColumn(body)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", s[:n], err)
+		return 0, fmt.Errorf("%q: %w", s[:n], err)
 	}
 	h := hole{col: t.column(name)}
 	if rest != "" {
 		for word := range strings.SplitSeq(rest[1:], "|") {
 			f, err := findFilter(strings.TrimSpace(word))
 			if err != nil {
-				return 0, fmt.Errorf("%s: %w", s[:n], err)
+				return 0, fmt.Errorf("%q: %w", s[:n], err)
 			}
 			h.filters = append(h.filters, f)
 		}

@@ -98,6 +98,7 @@ type collector struct {
 	refs     []ref
 	usesOp   bool
 	names    []*ast.IdentifierNode
+	found    []found
 	taken    map[ast.Node]bool // before and after of before.col and after.col
 	problems []error
 }
@@ -110,7 +111,7 @@ func (c *collector) Visit(node *ast.Node) {
 	case *ast.MemberNode:
 		if img, column, ok := imageColumn(n); ok {
 			c.taken[n.Node] = true
-			c.slot(img, column)
+			c.found = append(c.found, found{n.Node.Location().From, img, column})
 		} else if _, closure := n.Node.(*ast.PointerNode); !closure {
 			c.fail("%s: a column has no parts: only before.column and after.column may be written so", n)
 		}
@@ -160,9 +161,20 @@ func (c *collector) finish() {
 		case n.Value == "$env":
 			c.fail("$env is not supported in a condition")
 		default:
-			c.slot(thisImage, n.Value)
+			c.found = append(c.found, found{n.Location().From, thisImage, n.Value})
 		}
 	}
+	slices.SortStableFunc(c.found, func(a, b found) int { return a.at - b.at })
+	for _, f := range c.found {
+		c.slot(f.image, f.column)
+	}
+}
+
+// found is a column at its place in the source.
+type found struct {
+	at     int
+	image  image
+	column string
 }
 
 // slot returns the variable of a column of an image.

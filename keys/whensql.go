@@ -2,6 +2,7 @@ package keys
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/expr-lang/expr/file"
@@ -26,15 +27,20 @@ func fromSQL(src string) (text, canonical string, err error) {
 		if t.Kind == lexer.String && runes[t.From] == '`' {
 			return "", "", fmt.Errorf("backticks make a text here, not a column: write %s without them, or after[%q]", t.Value, t.Value)
 		}
-		out.WriteString(string(runes[at:t.From]))
-		at = t.To
-		if with, ok := rewritten[i]; ok {
-			out.WriteString(with)
-			canon.WriteString(with + "\x00")
-			continue
+		piece, meaning := string(runes[t.From:t.To]), t.Value
+		switch with, ok := rewritten[i]; {
+		case ok:
+			piece, meaning = with, with
+		case t.Kind == lexer.String:
+			meaning = strconv.Quote(t.Value)
+		case t.Kind == lexer.Identifier:
+			meaning = strings.ToLower(t.Value)
 		}
-		out.WriteString(string(runes[t.From:t.To]))
-		canon.WriteString(string(t.Kind) + t.Value + "\x00")
+		out.WriteString(string(runes[at:t.From]) + piece)
+		at = t.To
+		if meaning != "" {
+			canon.WriteString(meaning + "\n")
+		}
 	}
 	out.WriteString(string(runes[at:]))
 	return out.String(), canon.String(), nil
