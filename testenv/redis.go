@@ -34,9 +34,9 @@ func (e *Env) redisServer(ctx context.Context, kind string, o RedisOptions) (*Se
 }
 
 // redisArgs: the append-only file is written before each reply and never rewritten, so that Kill loses nothing and no
-// helper process is forked.
+// helper process is forked. A replica's first copy does not wait for further replicas, as it does for 5 seconds by default.
 func redisArgs(o RedisOptions) []string {
-	args := []string{"--bind", "127.0.0.1", "--protected-mode", "no", "--daemonize", "no", "--save", ""}
+	args := []string{"--bind", "127.0.0.1", "--protected-mode", "no", "--daemonize", "no", "--save", "", "--repl-diskless-sync-delay", "0"}
 	if o.Memory {
 		return append(args, "--appendonly", "no")
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -31,9 +32,10 @@ type Server struct {
 // spec is what a backend needs to know about a server.
 type spec struct {
 	kind      string
-	component string   // whose folder, or image, it runs from
-	args      []string // of the server program, the same in both backends
-	ports     []port   // the clients' port first
+	component string            // whose folder, or image, it runs from
+	args      []string          // of the server program, the same in both backends
+	ports     []port            // the clients' port first
+	files     map[string]string // name → content, in the server's working folder
 	native    func(ctx context.Context, n *native, sp *spec, dir string) (*process, error)
 	container containerSpec
 	// ready connects and reports the server's version. An error means "not yet".
@@ -42,9 +44,8 @@ type spec struct {
 
 // containerSpec is how a spec becomes a container; its command is cmd followed by the spec's args.
 type containerSpec struct {
-	cmd   []string
-	env   map[string]string
-	files map[string]string // path in the container → content
+	cmd []string
+	env map[string]string
 }
 
 // instance is a process or a container.
@@ -144,9 +145,7 @@ func (s *Server) waitReady(ctx context.Context) error {
 	defer tick.Stop()
 	var last error
 	for {
-		try, cancel := context.WithTimeout(ctx, 5*time.Second)
-		version, err := s.probe(try)
-		cancel()
+		version, err := s.probe(ctx)
 		if err == nil {
 			s.mu.Lock()
 			s.version = version
@@ -166,6 +165,15 @@ func (s *Server) waitReady(ctx context.Context) error {
 
 // probe asks the server for its version. Drivers log and retry refused connections: so first see that it listens.
 func (s *Server) probe(ctx context.Context) (version string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	go func() { // a server that ended needs no answer any more
+		select {
+		case <-s.inst.exited():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", s.Addr)
 	if err != nil {
 		return "", err
@@ -176,9 +184,8 @@ func (s *Server) probe(ctx context.Context) (version string, err error) {
 
 // exitError explains a server that ended while starting.
 func (s *Server) exitError() error {
-	tail := s.LogTail(15)
-	err := fmt.Errorf("%s ended while starting; its log ends:\n%s", s.Kind, tail)
-	if strings.Contains(tail, "Address already in use") || strings.Contains(tail, "Could not create server TCP listening socket") {
+	err := fmt.Errorf("%s ended while starting; its log ends:\n%s", s.Kind, s.LogTail(15))
+	if strings.Contains(s.LogTail(100), "Address already in use") { // Redis, mysqld and the JVM all print the system's text
 		return fmt.Errorf("%w: %w", errPortTaken, err)
 	}
 	return err
@@ -280,6 +287,11 @@ func (n *native) launch(ctx context.Context, sp *spec, dir string) (instance, er
 		return nil, err
 	}
 	p.dir = dir
+	for name, text := range sp.files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			return nil, err
+		}
+	}
 	return p, nil
 }
 

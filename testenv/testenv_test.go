@@ -12,8 +12,6 @@ import (
 	"github.com/doubletap-cdc/doubletap/testenv/envtest"
 )
 
-func TestMain(m *testing.M) { envtest.Main(m) }
-
 func TestRedisAndValkeyKeepDataAndAddress(t *testing.T) {
 	for name, start := range map[string]func(testing.TB, ...testenv.RedisOptions) *testenv.Server{"redis": envtest.Redis, "valkey": envtest.Valkey} {
 		t.Run(name, func(t *testing.T) {

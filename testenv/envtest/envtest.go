@@ -168,6 +168,34 @@ func Valkey(t testing.TB, opts ...testenv.RedisOptions) *testenv.Server {
 	return server(t, "valkey", len(opts) > 0, func(ctx context.Context, e *testenv.Env) (*testenv.Server, error) { return e.Valkey(ctx, o) })
 }
 
+// RedisCluster starts a Redis Cluster of three masters for this test.
+func RedisCluster(t testing.TB, opts ...testenv.ClusterOptions) *testenv.Cluster {
+	t.Helper()
+	env, o := Shared(t), first(t, opts)
+	ctx, cancel := context.WithTimeout(t.Context(), startLimit)
+	defer cancel()
+	c, err := env.RedisCluster(ctx, 3, o)
+	if err != nil {
+		give(t, err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// RedisSentinel starts a Redis master, a replica and three sentinels for this test.
+func RedisSentinel(t testing.TB) *testenv.Sentinel {
+	t.Helper()
+	env := Shared(t)
+	ctx, cancel := context.WithTimeout(t.Context(), startLimit)
+	defer cancel()
+	s, err := env.RedisSentinel(ctx)
+	if err != nil {
+		give(t, err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
 // DB returns a connection pool on a MySQL or MariaDB server, as root, with several statements per call allowed; it is
 // closed with the test.
 func DB(t testing.TB, s *testenv.Server) *sql.DB {
