@@ -146,7 +146,9 @@ func (t *tableMap) numeric(i int) bool {
 }
 
 // character says whether a column has an entry in the character sets. MariaDB
-// counts GEOMETRY among them, MySQL does not.
+// counts GEOMETRY among them, MySQL does not; MySQL counts VECTOR (measured on
+// 9.7.4; go-mysql v1.16.0 does not, and gives the columns behind a VECTOR the
+// wrong character set).
 func (t *tableMap) character(i int, mariadb bool) bool {
 	switch t.realType(i) {
 	case mysql.MYSQL_TYPE_STRING, mysql.MYSQL_TYPE_VAR_STRING, mysql.MYSQL_TYPE_VARCHAR, mysql.MYSQL_TYPE_BLOB,
@@ -154,6 +156,8 @@ func (t *tableMap) character(i int, mariadb bool) bool {
 		return true
 	case mysql.MYSQL_TYPE_GEOMETRY:
 		return mariadb
+	case mysql.MYSQL_TYPE_VECTOR:
+		return !mariadb
 	}
 	return false
 }
@@ -188,14 +192,17 @@ func (t *tableMap) defaultCharset(c *cursor, has func(int) bool) {
 	}
 	t.collations(has, func(n uint64) uint64 {
 		if id, ok := own[n]; ok {
+			delete(own, n)
 			return id
 		}
 		return common
 	})
+	c.bad = c.bad || len(own) > 0 // we count the columns in another way than the server
 }
 
 func (t *tableMap) columnCharset(c *cursor, has func(int) bool) {
 	t.collations(has, func(uint64) uint64 { return c.lenenc() })
+	c.bad = c.bad || len(c.b) > 0
 }
 
 func (t *tableMap) collations(has func(int) bool, of func(n uint64) uint64) {

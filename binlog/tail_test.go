@@ -32,7 +32,15 @@ type tail struct {
 	cut    int     // transactions that came again from their start
 	errs   []error // of each Run
 	change chan struct{}
-	hook   func(pipeline.Batch) error // called first for each batch
+	held   <-chan struct{} // the next batch waits for it
+	notice func()          // called before each batch
+}
+
+// onBatch has fn called before each batch.
+func (w *tail) onBatch(fn func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.notice = fn
 }
 
 // seenTxn is a transaction as it was delivered.
@@ -41,7 +49,8 @@ type seenTxn struct {
 	batches int
 	largest int // rows in the largest batch
 	rows    int
-	changes []string // the first thousand
+	changes []string     // the first thousand
+	after   []keys.Value // of the newest row
 	scopes  []string
 	reason  string
 }
@@ -143,10 +152,14 @@ func (w *tail) position() pipeline.Position {
 }
 
 func (w *tail) batch(_ context.Context, b pipeline.Batch) error {
-	if w.hook != nil {
-		if err := w.hook(b); err != nil {
-			return err
-		}
+	w.mu.Lock()
+	held, notice := w.held, w.notice
+	w.mu.Unlock()
+	if held != nil {
+		<-held
+	}
+	if notice != nil {
+		notice()
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -176,6 +189,7 @@ func (s *seenTxn) take(b pipeline.Batch) {
 	n := 0
 	for _, t := range b.Tables {
 		for _, r := range t.Rows {
+			s.after = slices.Clone(r.After)
 			if n++; len(s.changes) < 1000 {
 				s.changes = append(s.changes, t.Table+": "+imageText(r.Before)+" -> "+imageText(r.After))
 			}
