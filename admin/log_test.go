@@ -1,0 +1,88 @@
+package admin
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/doubletap-cdc/doubletap/pipeline"
+)
+
+// output is a log to look at.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(p)
+}
+
+func (o *output) take() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	defer o.buf.Reset()
+	return o.buf.String()
+}
+
+func TestLogHooks(t *testing.T) {
+	var out output
+	h := LogHooks(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	_, all := NewMetrics(prometheus.NewRegistry())
+	exercise(pipeline.Join(h, all)) // has every hook
+	h.Owned("t/0", false)
+	got := out.take()
+	if strings.Contains(got, "s3cret") {
+		t.Error("a log line shows a key or a record")
+	}
+	for _, want := range []string{
+		`level=ERROR msg="a part of the source's history is lost`, `level=ERROR msg="a record could not`,
+		`level=WARN msg="failed, trying again" op="first delete" attempt=1 err="no route" in=1s`,
+		`level=WARN msg="conditions`, "times=2", "level=WARN msg=\"events were published", `level=INFO msg="invalidating whole tables" table=*.* rule="" reason="a gap"`,
+		`level=INFO msg="partition taken" partition=t/0`, `level=INFO msg="partition given up"`,
+		`level=INFO msg="whole tables deleted" partition=t/0 pass=first patterns=[item:*] deleted=5`,
+		`level=INFO msg="the gate held`, "level=DEBUG msg=published", "level=DEBUG msg=deleted", "keys=3", "level=DEBUG msg=\"position stored\"",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s in\n%s", want, got)
+		}
+	}
+}
+
+func TestRetriesAreNotLoggedOneByOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out output
+		h := LogHooks(slog.New(slog.NewTextHandler(&out, nil)))
+		for i := range 100 { // over 25 s, by several partitions at once
+			h.Retry("first delete", i/8+1, errors.New("no route"), time.Second)
+			time.Sleep(250 * time.Millisecond)
+		}
+		h.Retry("second delete", 1, errors.New("no route"), time.Second)
+		got := out.take()
+		if n := strings.Count(got, `op="first delete"`); n != 3 {
+			t.Errorf("%d lines of one operation in 25 s, want 3:\n%s", n, got)
+		}
+		if !strings.Contains(got, "times=40") || !strings.Contains(got, `op="second delete"`) {
+			t.Errorf("got\n%s", got)
+		}
+	})
+}
+
+func TestLimitedKindsAreBounded(t *testing.T) {
+	l := &logger{log: slog.New(slog.DiscardHandler), lines: map[string]*line{}}
+	for i := range 3 * maxLines {
+		l.over(pipeline.OverInfo{Scope: pipeline.Scope{DB: "d", Table: strings.Repeat("x", i)}})
+	}
+	if len(l.lines) > maxLines {
+		t.Errorf("%d kinds are remembered", len(l.lines))
+	}
+}

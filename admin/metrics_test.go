@@ -1,0 +1,181 @@
+package admin
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/doubletap-cdc/doubletap/pipeline"
+)
+
+// exercise calls every hook, so that every metric has a value. The keys are ones
+// that must not be seen.
+func exercise(h pipeline.Hooks) {
+	now := time.Now()
+	txn := pipeline.Txn{GTID: "uuid:1", CommittedAt: now.Add(-time.Second)}
+	h.Held(pipeline.HeldInfo{Txn: txn, Held: 2 * time.Second})
+	h.Published(pipeline.PublishedInfo{Txn: txn, Rows: 3, Records: 2})
+	h.Checkpoint(pipeline.CheckpointInfo{Position: "uuid:1"})
+	h.Gap("purged")
+	h.Owned("t/0", true)
+	h.Fetched(pipeline.FetchedInfo{Partition: "t/0", Records: 2, Behind: 7})
+	h.Fetched(pipeline.FetchedInfo{Partition: "t/9", Records: 1, Behind: 7}) // not owned any more
+	for _, pass := range []pipeline.Pass{pipeline.First, pipeline.Second} {
+		h.Deleted(pipeline.DeletedInfo{
+			Partition: "t/0", Pass: pass, Events: 2, Keys: []string{"s3cret:1", "s3cret:2", "s3cret:3"},
+			Patterns: []string{"item:*"}, Swept: 5, Committed: []time.Time{now.Add(-time.Millisecond), {}},
+		})
+	}
+	h.Deleted(pipeline.DeletedInfo{Partition: "t/0", Pass: pipeline.Second, Events: 4, Keys: []string{"s3cret:1"}, Skipped: true})
+	h.Stored("t/0", pipeline.Cursors{First: 9, Second: 4})
+	h.OverInvalidated(pipeline.OverInfo{Scope: pipeline.Everything, Reason: "a gap"})
+	h.DeadLettered(pipeline.DeadLetter{Partition: "t/0", Offset: 3, Reason: "unknown version", Data: []byte("s3cret")})
+	h.WhenErrors(2)
+	h.SchemaDiffers("abcd")
+	h.Refused(6)
+	h.Retry("first delete", 1, errors.New("no route"), time.Second)
+}
+
+func TestMetrics(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	m, h := NewMetrics(reg)
+	m.SetBuild("v1", false)
+	exercise(h)
+	all, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	problems, err := promlint.NewWithMetricFamilies(all).Lint()
+	if err != nil || len(problems) > 0 {
+		t.Errorf("lint: %v, %v", problems, err)
+	}
+	for name, want := range map[string]float64{
+		"published_rows_total": 3, "published_events_total": 2, "published_transactions_total": 1,
+		"checkpoints_total": 1, "gaps_total": 1, "partitions_owned": 1, "fetched_records_total": 3,
+		"records_behind": 7, "pending_second_deletes": 5, "deletes_total": 4, "deleted_keys_total": 6,
+		"sweeps_total": 2, "swept_keys_total": 10, "second_deletes_skipped_total": 4,
+		"protected_keys_refused_total": 6, "over_invalidations_total": 1, "dead_letters_total": 1,
+		"when_errors_total": 2, "schema_differences_total": 1, "retries_total": 1, "build_info": 1, "observing": 0,
+	} {
+		if got := sum(t, reg, prefix+name); got != want {
+			t.Errorf("%s = %v, want %v", name, got, want)
+		}
+	}
+	for name, want := range map[string]uint64{"commit_to_delete_seconds": 2, "gate_held_seconds": 1} {
+		var got uint64
+		for _, v := range family(t, reg, prefix+name).GetMetric() {
+			got += v.GetHistogram().GetSampleCount()
+		}
+		if got != want {
+			t.Errorf("%s has %d samples, want %d", name, got, want)
+		}
+	}
+	if lag := sum(t, reg, prefix+"source_lag_seconds"); lag < 1 || lag > 60 {
+		t.Errorf("source_lag_seconds = %v", lag)
+	}
+	h.Owned("t/0", false)
+	for _, name := range []string{"records_behind", "pending_second_deletes"} {
+		if n := len(family(t, reg, prefix+name).GetMetric()); n != 0 {
+			t.Errorf("%d %s outlive the partition", n, name)
+		}
+	}
+}
+
+func family(t *testing.T, reg prometheus.Gatherer, name string) *dto.MetricFamily {
+	t.Helper()
+	all, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range all {
+		if f.GetName() == name {
+			return f
+		}
+	}
+	return nil // no metric of it has a value
+}
+
+// sum adds up the values of a counter or gauge over its labels.
+func sum(t *testing.T, reg prometheus.Gatherer, name string) (total float64) {
+	t.Helper()
+	for _, m := range family(t, reg, name).GetMetric() {
+		total += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+	}
+	return total
+}
+
+func TestNoKeyInMetrics(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	_, h := NewMetrics(reg)
+	exercise(h)
+	all, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := fmt.Sprint(all); strings.Contains(text, "s3cret") {
+		t.Error("a metric shows a key: ", text)
+	}
+}
+
+// TestDocumented compares the table in docs/metrics.md with the registry;
+// UPDATE=1 writes it.
+func TestDocumented(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	m, h := NewMetrics(reg)
+	m.SetBuild("v1", false)
+	exercise(h)
+	all, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table strings.Builder
+	table.WriteString("| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n")
+	for _, f := range all {
+		var labels []string
+		for _, l := range f.GetMetric()[0].GetLabel() {
+			labels = append(labels, l.GetName())
+		}
+		fmt.Fprintf(&table, "| `%s` | %s | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()), strings.Join(labels, ", "), f.GetHelp())
+	}
+	const file, begin, end = "../docs/metrics.md", "<!-- table: begin -->\n", "<!-- table: end -->"
+	doc, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok1 := strings.Cut(string(doc), begin)
+	got, after, ok2 := strings.Cut(rest, end)
+	if !ok1 || !ok2 {
+		t.Fatalf("%s has no table between %q and %q", file, begin, end)
+	}
+	if os.Getenv("UPDATE") != "" {
+		if err := os.WriteFile(file, []byte(before+begin+table.String()+end+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if got != table.String() {
+		t.Errorf("%s is not what is registered; run UPDATE=1 go test ./admin. Want:\n%s", file, table.String())
+	}
+}
+
+func TestReasonClass(t *testing.T) {
+	for reason, want := range map[string]string{
+		"the log no longer holds offset 3": "gap", "gap in the source's history: purged": "gap",
+		"first start": "start", "TRUNCATE TABLE shop.item": "statement", "ALTER TABLE": "statement",
+		"a statement that is not understood (FOO)": "statement", "a column is missing": "row", "?": "other",
+	} {
+		if got := reasonClass(pipeline.OverInfo{Reason: reason}); got != want {
+			t.Errorf("%q is %s, want %s", reason, got, want)
+		}
+	}
+	if got := reasonClass(pipeline.OverInfo{Rule: "item", Reason: "x"}); got != "row" {
+		t.Errorf("a rule's is %s", got)
+	}
+}

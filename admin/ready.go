@@ -1,0 +1,87 @@
+package admin
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/doubletap-cdc/doubletap/pipeline"
+)
+
+// Condition is one thing that must hold for a process to be ready.
+type Condition struct {
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Reason string `json:"reason,omitempty"` // why it does not hold
+}
+
+// Ready is the list of conditions behind /readyz. It is safe for concurrent use.
+type Ready struct {
+	mu      sync.Mutex
+	reasons map[string]string // by condition; "" where it holds
+	trouble map[string]trouble
+}
+
+// trouble is an operation that fails and is tried again.
+type trouble struct {
+	reason string
+	until  time.Time // believed until then, unless told again
+}
+
+// NewReady returns a list of conditions that do not hold yet.
+func NewReady(names ...string) *Ready {
+	r := &Ready{reasons: map[string]string{}, trouble: map[string]trouble{}}
+	for _, n := range names {
+		r.reasons[n] = "starting"
+	}
+	return r
+}
+
+// Set says why a condition does not hold, or with "" that it does.
+func (r *Ready) Set(name, reason string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reasons[name] = reason
+}
+
+// Conditions returns all conditions by name, and whether all hold.
+func (r *Ready) Conditions() (all []Condition, ready bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all, ready = []Condition{}, true
+	for name, reason := range r.reasons {
+		all = append(all, Condition{name, reason == "", reason})
+		ready = ready && reason == ""
+	}
+	for op, t := range r.trouble {
+		if time.Now().After(t.until) {
+			delete(r.trouble, op)
+			continue
+		}
+		all = append(all, Condition{op, false, t.reason})
+		ready = false
+	}
+	slices.SortFunc(all, func(a, b Condition) int { return cmp.Compare(a.Name, b.Name) })
+	return all, ready
+}
+
+// The engine says when something fails, not when it works again: it tells a
+// failure again within some seconds while it lasts.
+const (
+	troubleAttempts = 3 // one failure or two are no trouble yet
+	troubleLasts    = 10 * time.Second
+)
+
+// Hooks makes what is tried again and again a condition that does not hold, from
+// its third failure until 10 s after the last one.
+func (r *Ready) Hooks() pipeline.Hooks {
+	return pipeline.Hooks{Retry: func(op string, attempt int, err error, in time.Duration) {
+		if attempt < troubleAttempts {
+			return
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.trouble[op] = trouble{err.Error(), time.Now().Add(in + troubleLasts)}
+	}}
+}

@@ -1,0 +1,108 @@
+// Package admin is a command's HTTP side: health, readiness and metrics, and the
+// hooks that feed metrics and logs from the engine.
+//
+// No metric and no log line carries a key: keys may be personal data.
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// nextPorts is how many further ports Listen tries.
+const nextPorts = 50
+
+// Listen opens addr (host:port). Where the port is busy it takes the next free
+// one, up to 50 further, and logs a warning that names it, so that several
+// commands on one host can share a configuration. With exact set a busy port is
+// an error: somebody chose it for this process.
+func Listen(ctx context.Context, addr string, exact bool, log *slog.Logger) (net.Listener, error) {
+	host, portText, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, fmt.Errorf("admin address %q: %w", addr, err)
+	}
+	port, err := strconv.Atoi(portText)
+	if err != nil {
+		return nil, fmt.Errorf("admin address %q has no port number", addr)
+	}
+	var first error
+	for p := port; p <= min(port+nextPorts, 65535); p++ {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(p)))
+		if err == nil {
+			if p != port && port != 0 {
+				log.Warn("the admin port is busy; another one is taken", "wanted", addr, "taken", l.Addr().String())
+			}
+			return l, nil
+		}
+		if first == nil {
+			first = err
+		}
+		if exact || !errors.Is(err, syscall.EADDRINUSE) {
+			return nil, fmt.Errorf("listen for health and metrics: %w", err)
+		}
+	}
+	return nil, fmt.Errorf("listen for health and metrics: %w, and neither is one of the next %d ports free", first, nextPorts)
+}
+
+// Serve answers requests until ctx ends, and returns nil then. It closes l.
+func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(l) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serve health and metrics: %w", err)
+	case <-ctx.Done():
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		err := s.Shutdown(stop)
+		<-ended
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = nil // a slow reader; the process ends anyway
+		}
+		return err
+	}
+}
+
+// Handler answers /healthz, /readyz, /metrics, and / with a list of them. title
+// names the command and its version.
+func Handler(title string, reg prometheus.Gatherer, ready *Ready) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		text(w, "ok\n") // the process runs; whether it can work is /readyz
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		conditions, ok := ready.Conditions()
+		w.Header().Set("Content-Type", "application/json")
+		if !ok {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		_ = enc.Encode(struct { // the client has gone where this fails
+			Ready      bool        `json:"ready"`
+			Conditions []Condition `json:"conditions"`
+		}{ok, conditions})
+	})
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		text(w, title+"\n\n/healthz  the process is alive\n/readyz   the process can do its work, as JSON; 503 with the reasons where not\n/metrics  Prometheus metrics\n")
+	})
+	return mux
+}
+
+func text(w http.ResponseWriter, s string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = w.Write([]byte(s)) // the client has gone where this fails
+}
