@@ -1,0 +1,317 @@
+package pipeline_test
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/doubletap-cdc/doubletap/pipeline"
+)
+
+// history is what processes did, in order, with all that is needed to say
+// whether they kept the invariants.
+type history struct {
+	fill     time.Duration
+	expected map[string][]string // GTID → the keys that it makes stale
+
+	mu      sync.Mutex
+	entries []entry
+}
+
+type entryKind string
+
+const (
+	durable entryKind = "durable" // a record is durable and the process knows
+	saved   entryKind = "saved"   // a checkpoint was stored, or may have been
+	read    entryKind = "read"    // [from, next) of a partition
+	sent    entryKind = "sent"    // a delete was sent
+	deleted entryKind = "deleted" // its acknowledgement came
+	stored  entryKind = "stored"  // cursors were stored
+)
+
+type entry struct {
+	kind       entryKind
+	at         time.Time
+	proc       int
+	part       int
+	from, next int64
+	data       []byte
+	checkpoint pipeline.Checkpoint
+	cursors    pipeline.Cursors
+	sent       int // index of the entry
+	keys       []string
+	patterns   []string
+}
+
+func (h *history) add(e entry) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e.at = time.Now()
+	h.entries = append(h.entries, e)
+	return len(h.entries) - 1
+}
+
+// debt is one key of one record.
+type debt struct {
+	part   int
+	offset int64
+	key    string // anyKey for the invalidation of everything
+}
+
+const anyKey = "*"
+
+// judge goes through a history.
+type judge struct {
+	h         *history
+	records   map[int][]pipeline.Message // what the log holds at the end
+	debts     map[string][]debt          // by key
+	owed      map[[2]int64][]debt        // by partition and offset
+	known     map[int]map[[2]int64]int   // by process: the entry with which it saw a record first
+	published map[string]map[string]bool // GTID → keys that are durable
+	swept     bool                       // the invalidation of everything is durable
+	pending   bool
+	first     map[debt]bool
+	second    map[debt]bool
+	wrong     []string
+}
+
+// violations returns what was wrong in a history, given the log as it is at the
+// end. base is the transaction after which the first start began; the ones up to
+// last must be done with if complete is set.
+func (h *history) violations(records map[int][]pipeline.Message, complete bool) []string {
+	j := &judge{
+		h: h, records: records, debts: map[string][]debt{}, owed: map[[2]int64][]debt{},
+		known: map[int]map[[2]int64]int{}, published: map[string]map[string]bool{},
+		first: map[debt]bool{}, second: map[debt]bool{},
+	}
+	j.index()
+	for i, e := range h.entries {
+		j.step(i, e)
+	}
+	if complete {
+		j.complete()
+	}
+	return j.wrong
+}
+
+func (j *judge) fail(format string, args ...any) {
+	j.wrong = append(j.wrong, fmt.Sprintf(format, args...))
+}
+
+func (j *judge) index() {
+	for part, messages := range j.records {
+		for _, m := range messages {
+			e, err := pipeline.DecodeEvent(m.Data)
+			if err != nil {
+				j.fail("the log holds %s: %v", m.Data, err)
+				continue
+			}
+			ks := keysOf(e.Tables)
+			if len(e.Scopes) > 0 {
+				ks = []string{anyKey}
+			}
+			for _, k := range ks {
+				d := debt{part, m.Offset, k}
+				j.debts[k] = append(j.debts[k], d)
+				j.owed[[2]int64{int64(part), m.Offset}] = append(j.owed[[2]int64{int64(part), m.Offset}], d)
+			}
+		}
+	}
+}
+
+func (j *judge) step(i int, e entry) {
+	switch e.kind {
+	case durable:
+		j.durable(e)
+	case saved:
+		j.saved(e)
+	case read:
+		for offset := e.from; offset < e.next; offset++ {
+			if j.known[e.proc] == nil {
+				j.known[e.proc] = map[[2]int64]int{}
+			}
+			if id := [2]int64{int64(e.part), offset}; j.known[e.proc][id] == 0 {
+				j.known[e.proc][id] = i + 1
+			}
+		}
+	case deleted:
+		j.deleted(e)
+	case stored:
+		j.below(e, "first", e.cursors.First, j.first)
+		j.below(e, "second", e.cursors.Second, j.second)
+		if e.cursors.Second > e.cursors.First {
+			j.fail("the second cursor is ahead: %+v", e.cursors)
+		}
+	}
+}
+
+func (j *judge) durable(e entry) {
+	ev, err := pipeline.DecodeEvent(e.data)
+	if err != nil {
+		j.fail("published %s: %v", e.data, err)
+		return
+	}
+	j.swept = j.swept || len(ev.Scopes) > 0
+	if j.published[ev.GTID] == nil {
+		j.published[ev.GTID] = map[string]bool{}
+	}
+	for _, k := range keysOf(ev.Tables) {
+		j.published[ev.GTID][k] = true
+	}
+}
+
+// saved checks I2 and I3: everything up to the position is durable.
+func (j *judge) saved(e entry) {
+	if e.checkpoint.Pending != "" {
+		j.pending, j.swept = true, false
+	} else if j.pending && !j.swept {
+		j.fail("position %s was stored without the invalidation that it owed", e.checkpoint.Position)
+	}
+	var n int
+	if _, err := fmt.Sscanf(string(e.checkpoint.Position), "src:%d", &n); err != nil {
+		j.fail("position %q", e.checkpoint.Position)
+	}
+	for i := 1; i <= n; i++ {
+		gtid := fmt.Sprintf("src:%d", i)
+		for _, k := range j.h.expected[gtid] {
+			if !j.published[gtid][k] {
+				j.fail("position %s was stored, but %s of %s is not durable (I2)", e.checkpoint.Position, k, gtid)
+				return
+			}
+		}
+	}
+}
+
+// deleted credits an acknowledged delete to the records that its process had
+// seen when it was sent; to the second pass, if it was sent late enough (I6).
+func (j *judge) deleted(e entry) {
+	ks := e.keys
+	for _, k := range e.keys {
+		if len(j.debts[k]) == 0 {
+			j.fail("key %s was deleted for no reason", k)
+		}
+	}
+	if slices.Equal(e.patterns, everyPattern) {
+		ks = []string{anyKey}
+	} else if len(e.patterns) > 0 {
+		j.fail("swept %q", e.patterns)
+	}
+	for _, k := range ks {
+		for _, d := range j.debts[k] {
+			at := j.known[e.proc][[2]int64{int64(d.part), d.offset}] - 1
+			if at < 0 || at > e.sent {
+				continue
+			}
+			j.first[d] = true
+			if j.h.entries[e.sent].at.Sub(j.h.entries[at].at) >= j.h.fill {
+				j.second[d] = true
+			}
+		}
+	}
+}
+
+// below checks I1: all below a cursor is done.
+func (j *judge) below(e entry, pass string, cursor int64, done map[debt]bool) {
+	for offset := range cursor {
+		for _, d := range j.owed[[2]int64{int64(e.part), offset}] {
+			if !done[d] {
+				j.fail("the %s cursor of partition %d was stored as %d, but %s of %d is not deleted (I1)", pass, e.part, cursor, d.key, offset)
+				return
+			}
+		}
+	}
+}
+
+// complete checks that every key of every transaction was deleted by both passes.
+func (j *judge) complete() {
+	for gtid, ks := range j.h.expected {
+		for _, k := range ks {
+			done := func(m map[debt]bool) bool {
+				return slices.ContainsFunc(j.debts[k], func(d debt) bool { return m[d] && j.recordOf(d) == gtid })
+			}
+			if !done(j.first) || !done(j.second) {
+				j.fail("key %s of %s: first delete %v, second delete %v", k, gtid, done(j.first), done(j.second))
+			}
+		}
+	}
+	if sweeps := j.debts[anyKey]; j.pending && !slices.ContainsFunc(sweeps, func(d debt) bool { return j.second[d] }) {
+		j.fail("everything was not invalidated twice")
+	}
+}
+
+func (j *judge) recordOf(d debt) string {
+	for _, m := range j.records[d.part] {
+		if m.Offset == d.offset {
+			e, err := pipeline.DecodeEvent(m.Data)
+			if err == nil {
+				return e.GTID
+			}
+		}
+	}
+	return ""
+}
+
+// The oracle must see what is wrong: each of these histories is a right one
+// with one mistake in it.
+func TestOracleSeesMistakes(t *testing.T) {
+	const fill = time.Second
+	data := func(gtid string, id int) []byte {
+		return []byte(fmt.Sprintf(`{"v":1,"kind":"changes","gtid":%q,"tables":[{"db":"shop","table":"cart","columns":["id"],"rows":[{"after":[%d]}]}]}`, gtid, id))
+	}
+	all := []byte(`{"v":1,"kind":"invalidate","scopes":[{"db":"*","table":"*"}],"reason":"first start"}`)
+	log := map[int][]pipeline.Message{0: {{Offset: 0, Data: all}, {Offset: 1, Data: data("src:1", 1)}, {Offset: 2, Data: data("src:2", 2)}}}
+	begin := time.Now()
+	at := func(d time.Duration, e entry) entry { e.at = begin.Add(d); return e }
+	right := func() []entry {
+		return []entry{
+			at(0, entry{kind: saved, checkpoint: pipeline.Checkpoint{Position: "src:0", Pending: "first start"}}),
+			at(0, entry{kind: durable, data: all}),
+			at(0, entry{kind: saved, checkpoint: pipeline.Checkpoint{Position: "src:0"}}),
+			at(0, entry{kind: durable, data: data("src:1", 1)}),
+			at(0, entry{kind: durable, data: data("src:2", 2)}),
+			at(0, entry{kind: saved, checkpoint: pipeline.Checkpoint{Position: "src:2"}}),
+			at(0, entry{kind: read, from: 0, next: 3}),
+			at(0, entry{kind: sent}),
+			at(0, entry{kind: deleted, sent: 7, keys: []string{"cart:1", "cart:2"}}),
+			at(0, entry{kind: sent}),
+			at(0, entry{kind: deleted, sent: 9, patterns: everyPattern}),
+			at(0, entry{kind: stored, cursors: pipeline.Cursors{First: 3}}),
+			at(fill, entry{kind: sent}),
+			at(fill, entry{kind: deleted, sent: 12, keys: []string{"cart:1", "cart:2"}}),
+			at(fill, entry{kind: sent}),
+			at(fill, entry{kind: deleted, sent: 14, patterns: everyPattern}),
+			at(fill, entry{kind: stored, cursors: pipeline.Cursors{First: 3, Second: 3}}),
+		}
+	}
+	for name, c := range map[string]struct {
+		change func(h []entry)
+		wrong  bool
+	}{
+		"right":                             {func([]entry) {}, false},
+		"a first delete that was late":      {func(h []entry) { h[7].at, h[12].kind, h[13].kind = begin.Add(fill), "", "" }, false},
+		"position before durable":           {func(h []entry) { h[4], h[5] = h[5], h[4] }, true},
+		"position of a transaction to come": {func(h []entry) { h[3].checkpoint.Position, h[3].kind = "src:1", saved }, true},
+		"owed invalidation not published":   {func(h []entry) { h[1].kind = "" }, true},
+		"first cursor before the delete":    {func(h []entry) { h[6], h[11] = h[11], h[6] }, true},
+		"a key forgotten by the first pass": {func(h []entry) { h[8].keys = h[8].keys[:1] }, true},
+		"no second delete":                  {func(h []entry) { h[13].kind = "" }, true},
+		"a key forgotten by the second":     {func(h []entry) { h[13].keys = h[13].keys[1:] }, true},
+		"second delete too early":           {func(h []entry) { h[12].at = begin.Add(fill - 1) }, true},
+		"second delete of another process":  {func(h []entry) { h[12].proc, h[13].proc = 1, 1 }, true},
+		"delete sent before the read":       {func(h []entry) { h[6], h[7], h[8].sent = h[7], h[6], 6 }, true},
+		"no second sweep":                   {func(h []entry) { h[15].kind = "" }, true},
+		"a sweep of half the rules":         {func(h []entry) { h[15].patterns = everyPattern[:2] }, true},
+		"another key deleted":               {func(h []entry) { h[8].keys = append(h[8].keys, "cart:3") }, true},
+		"second cursor ahead":               {func(h []entry) { h[16].cursors.First = 2 }, true},
+		"nothing done":                      {func(h []entry) { clear(h) }, true},
+		"no end":                            {func(h []entry) { clear(h[12:]) }, true},
+	} {
+		h := &history{fill: fill, expected: map[string][]string{"src:1": {"cart:1"}, "src:2": {"cart:2"}}, entries: right()}
+		c.change(h.entries)
+		if wrong := h.violations(log, true); (len(wrong) > 0) != c.wrong {
+			t.Errorf("%s: %q", name, wrong)
+		}
+	}
+}
