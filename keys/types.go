@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -34,6 +35,9 @@ var refusedTypes = map[string]string{
 // "decimal(10,2) unsigned".
 func CheckType(columnType string) error {
 	name := typeName(columnType)
+	if isCompressed(columnType) {
+		return errCompressed
+	}
 	if keyTypes[name] {
 		return nil
 	}
@@ -48,11 +52,20 @@ func CheckType(columnType string) error {
 // only be the same for the same value, not the same in every language.
 func CheckConditionType(columnType string) error {
 	switch name := typeName(columnType); {
+	case isCompressed(columnType):
+		return errCompressed
 	case keyTypes[name], name == "float", name == "double", name == "real":
 		return nil
 	default:
 		return fmt.Errorf("a column of type %s cannot be used in columns: or when:; leave it out (the rule then covers more changes) or use a generated column", strings.ToUpper(name))
 	}
+}
+
+var errCompressed = errors.New("a COMPRESSED column cannot be used in a key schema in this version; use a generated column")
+
+// isCompressed recognises MariaDB's compressed columns by their COLUMN_TYPE.
+func isCompressed(columnType string) bool {
+	return strings.HasSuffix(strings.ToLower(strings.TrimSpace(columnType)), "compressed*/")
 }
 
 // typeName cuts "decimal(10,2) unsigned" to "decimal".
