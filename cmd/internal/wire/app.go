@@ -1,0 +1,89 @@
+package wire
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/doubletap-cdc/doubletap/admin"
+	"github.com/doubletap-cdc/doubletap/config"
+	"github.com/doubletap-cdc/doubletap/keys"
+	"github.com/doubletap-cdc/doubletap/pipeline"
+)
+
+// App is what every command has once its configuration is read.
+type App struct {
+	Config *config.Config
+	Schema *keys.Schema
+	Log    *slog.Logger
+	Hooks  pipeline.Hooks
+	Ready  *admin.Ready
+
+	registry   *prometheus.Registry
+	adminAddr  string
+	adminExact bool // it was given by -admin, so it must not be changed
+}
+
+// newApp reads the configuration and the key schema. The error lists every
+// problem of the first file that has any.
+func newApp(o options, stderr io.Writer) (*App, error) {
+	c, err := config.Load(o.config)
+	if err != nil {
+		return nil, err
+	}
+	schema, err := keys.Load(c.Keys)
+	if err != nil {
+		return nil, fmt.Errorf("key schema (%s): %w", c.Keys, err)
+	}
+	if err := schema.Protect(c.Redis.Protect); err != nil {
+		return nil, fmt.Errorf("key schema and redis.protect: %w", err)
+	}
+	a := &App{Config: c, Schema: schema, Log: newLogger(c, stderr), adminAddr: c.Admin.Listen}
+	if o.admin != "" {
+		a.adminAddr, a.adminExact = o.admin, true
+	}
+	a.observe()
+	for _, w := range c.Warnings {
+		a.Log.Warn("configuration: " + w)
+	}
+	return a, nil
+}
+
+func newLogger(c *config.Config, w io.Writer) *slog.Logger {
+	level := slog.LevelInfo
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil { // config has checked it
+		level = slog.LevelInfo
+	}
+	o := &slog.HandlerOptions{Level: level}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// retryStart calls fn until it succeeds or ctx ends. A server that goes away
+// between the preflight and the start is waited for, as later on.
+func retryStart[T any](ctx context.Context, a *App, op string, fn func(context.Context) (T, error)) (T, error) {
+	for attempt := 1; ; attempt++ {
+		v, err := fn(ctx)
+		if err == nil {
+			return v, nil
+		}
+		if ctx.Err() != nil {
+			return v, context.Cause(ctx)
+		}
+		const wait = time.Second
+		if a.Hooks.Retry != nil {
+			a.Hooks.Retry(op, attempt, err, wait)
+		}
+		select {
+		case <-ctx.Done():
+			return v, context.Cause(ctx)
+		case <-time.After(wait):
+		}
+	}
+}

@@ -1,0 +1,42 @@
+package wire
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/doubletap-cdc/doubletap/config"
+	"github.com/doubletap-cdc/doubletap/deleter"
+	"github.com/doubletap-cdc/doubletap/pipeline"
+)
+
+func (a *App) openRedis() (*deleter.Redis, error) {
+	c := a.Config.Redis
+	tls, err := c.TLS.Config()
+	if err != nil {
+		return nil, fmt.Errorf("redis.tls: %w", err)
+	}
+	return deleter.New(deleter.Config{
+		Addrs: c.Addrs, Mode: c.Mode, Master: c.Master, DB: c.DB,
+		Username: c.Username, Password: c.Password.Reveal(),
+		SentinelUsername: c.SentinelUsername, SentinelPassword: c.SentinelPassword.Reveal(),
+		TLS: tls, Protect: c.Protect, ScanRate: c.ScanRate, Logger: a.Log, Hooks: a.Hooks,
+	})
+}
+
+// invalidate runs both passes until ctx ends.
+func (a *App) invalidate(ctx context.Context, consumer pipeline.Consumer, dead pipeline.DeadLetters) error {
+	redis, err := a.openRedis()
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	defer redis.Close()
+	inv := &pipeline.Invalidator{
+		Schema: a.Schema, Deleter: redis, DeadLetters: dead,
+		Fill: a.Config.SecondDelete.Fill, Hooks: a.Hooks,
+	}
+	if a.Config.Mode == config.ModeObserve {
+		a.Log.Warn("mode is observe: nothing is deleted")
+		inv.Deleter = redis.Observe()
+	}
+	return inv.Run(ctx, consumer)
+}

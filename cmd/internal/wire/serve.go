@@ -1,0 +1,41 @@
+package wire
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/doubletap-cdc/doubletap/admin"
+	"github.com/doubletap-cdc/doubletap/config"
+	"github.com/doubletap-cdc/doubletap/pipeline"
+)
+
+// observe makes the hooks that feed logs, metrics and readiness.
+func (a *App) observe() {
+	registry := admin.NewRegistry()
+	metrics, hooks := admin.NewMetrics(registry)
+	metrics.SetBuild(version(), a.Config.Mode == config.ModeObserve)
+	a.registry, a.Ready = registry, admin.NewReady()
+	a.Hooks = pipeline.Join(hooks, admin.LogHooks(a.Log), a.Ready.Hooks())
+}
+
+// serve answers health and metrics while run works.
+func (a *App) serve(ctx context.Context, name string, run func(context.Context) error) error {
+	listener, err := admin.Listen(ctx, a.adminAddr, a.adminExact, a.Log)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	a.Log.Info("admin is listening", "addr", listener.Addr().String())
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		return admin.Serve(serving, listener, admin.Handler(name+" "+version(), a.registry, a.Ready))
+	})
+	g.Go(func() error {
+		defer stop() // metrics can be read until the work has ended
+		return run(ctx)
+	})
+	return g.Wait()
+}

@@ -1,0 +1,79 @@
+package wire
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/doubletap-cdc/doubletap/binlog"
+	"github.com/doubletap-cdc/doubletap/pipeline"
+)
+
+// binlogConfig maps the source's section. The server id is resolved later.
+func (a *App) binlogConfig() (binlog.Config, error) {
+	s := a.Config.Source
+	tls, err := s.TLS.Config()
+	if err != nil {
+		return binlog.Config{}, fmt.Errorf("source.tls: %w", err)
+	}
+	driver := s.Driver
+	if driver == "auto" {
+		driver = ""
+	}
+	return binlog.Config{
+		Name: s.Name, Addr: s.Addr, User: s.User, Password: s.Password.Reveal(), TLS: tls,
+		ServerID: s.ServerID, Driver: driver, Schema: a.Schema, Logger: a.Log,
+	}, nil
+}
+
+// tail runs the tailer as the only active one of its source and log, until ctx
+// ends. Another one that is active is waited for; one whose lock is lost stops
+// and waits again.
+func (a *App) tail(ctx context.Context, pub pipeline.Publisher, pos pipeline.Positions) error {
+	cfg, err := a.binlogConfig()
+	if err != nil {
+		return err
+	}
+	for {
+		err := a.tailLocked(ctx, cfg, pub, pos)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		a.Log.Warn("the lock on the source was lost, perhaps to another tailer: waiting for it again")
+	}
+}
+
+// tailLocked returns nil when the lock was lost.
+func (a *App) tailLocked(ctx context.Context, cfg binlog.Config, pub pipeline.Publisher, pos pipeline.Positions) error {
+	srv, err := retryStart(ctx, a, "look at the source", func(ctx context.Context) (binlog.Server, error) {
+		return binlog.Detect(ctx, cfg)
+	})
+	if err != nil {
+		return err
+	}
+	cfg.ServerID = 77123
+	source, err := binlog.NewSource(cfg, srv)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	t := &pipeline.Tailer{
+		Name: cfg.Name, Schema: a.Schema, Source: source, Publisher: pub, Positions: pos,
+		Start: a.Config.Source.Start, OnGap: pipeline.OnGap(a.Config.Source.OnGap), Hooks: a.Hooks,
+	}
+	if a.Config.Source.Gate {
+		gate := binlog.NewGate(cfg, a.Hooks)
+		defer gate.Close()
+		t.Gate = gate
+	}
+	a.Log.Info("tailing", "source", cfg.Name, "addr", cfg.Addr, "flavor", srv.Flavor, "version", srv.Version, "server_id", cfg.ServerID, "gate", a.Config.Source.Gate)
+	return t.Run(ctx)
+}
+
+func (a *App) logName() string {
+	if k := a.Config.Log.Kafka; k != nil {
+		return "kafka/" + k.Topic
+	}
+	return "embedded/" + a.Config.Log.Embedded.Dir
+}
