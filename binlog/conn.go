@@ -59,7 +59,7 @@ func Connect(ctx context.Context, cfg Config) (*client.Conn, error) {
 	return conn, nil
 }
 
-func dial(ctx context.Context, cfg Config, read time.Duration) (*client.Conn, error) {
+func dial(ctx context.Context, cfg Config, read time.Duration, capabilities ...uint32) (*client.Conn, error) {
 	fail := func(err error) error {
 		if ctx.Err() != nil {
 			err = ctx.Err()
@@ -80,6 +80,11 @@ func dial(ctx context.Context, cfg Config, read time.Duration) (*client.Conn, er
 		c.ReadTimeout, c.WriteTimeout = read, read
 		if cfg.TLS != nil {
 			c.SetTLSConfig(tlsFor(cfg))
+		}
+		for _, one := range capabilities {
+			if err := c.SetCapability(one); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
@@ -114,8 +119,8 @@ type session struct {
 	conn *client.Conn
 }
 
-func openSession(ctx context.Context, cfg Config, read time.Duration) (*session, error) {
-	conn, err := dial(ctx, cfg, read)
+func openSession(ctx context.Context, cfg Config, read time.Duration, capabilities ...uint32) (*session, error) {
+	conn, err := dial(ctx, cfg, read, capabilities...)
 	if err != nil {
 		return nil, err
 	}
