@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/doubletap-cdc/doubletap/pipeline"
+	"github.com/doubletap-cdc/doubletap/testenv/envtest"
 )
 
 // The tests of this file run this test binary again as a child, which is one of
@@ -27,7 +28,7 @@ func TestMain(m *testing.M) {
 	program, arg, _ := strings.Cut(os.Getenv(childVariable), " ")
 	switch program {
 	case "":
-		os.Exit(m.Run())
+		envtest.Main(m)
 	case "append":
 		childAppend(arg)
 	case "full":
