@@ -103,11 +103,11 @@ func (p *schemaParser) root(src []byte) (m *ast.MappingNode, err error) {
 		return nil, fmt.Errorf("%s:%d: read YAML: %s", p.file, line, message)
 	}
 	if len(f.Docs) != 1 || f.Docs[0].Body == nil {
-		return nil, fmt.Errorf("%s: a key schema is one YAML document with version: 1 and keys:", p.file)
+		return nil, fmt.Errorf("%s: a key schema is one YAML document with the fields version and keys", p.file)
 	}
 	m, ok := f.Docs[0].Body.(*ast.MappingNode)
 	if !ok {
-		return nil, fmt.Errorf("%s:%d: a key schema begins with version: 1 and keys:", p.file, lineOf(f.Docs[0].Body))
+		return nil, fmt.Errorf("%s:%d: a key schema begins with the fields version and keys", p.file, lineOf(f.Docs[0].Body))
 	}
 	return m, nil
 }

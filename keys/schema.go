@@ -207,13 +207,20 @@ func (s *Schema) Warnings() []string {
 	var out []string
 	for i, a := range s.rules {
 		for _, b := range s.rules[:i] {
-			if !a.template.sameShape(b.template) && overlap(a.template.language(), b.template.language()) {
+			if a.template.canMeet(b.template) {
 				out = append(out, fmt.Sprintf("%s: rule %q: some value makes its key %s the same as a key %s of rule %q (%s): give one of them another beginning",
 					a.at, a.name, a.template.source, b.template.source, b.name, b.at))
 			}
 		}
 	}
 	return out
+}
+
+// canMeet reports whether values exist for which two templates of different
+// shape make the same key.
+func (t *template) canMeet(o *template) bool {
+	n := min(len(t.prefix), len(o.prefix))
+	return t.prefix[:n] == o.prefix[:n] && !t.sameShape(o) && overlap(t.language(), o.language())
 }
 
 // sameShape reports whether two templates have the same literals, and so are

@@ -116,6 +116,11 @@ func TestHash(t *testing.T) {
 	if len(h) != 16 || strings.Trim(h, "0123456789abcdef") != "" {
 		t.Fatalf("Hash = %q", h)
 	}
+	// The hash is in events: a change of it makes all tailers and invalidators
+	// differ until all are updated, so it must not change by accident.
+	if h != "41129452978595d6" {
+		t.Errorf("Hash = %q", h)
+	}
 	same := []string{
 		`{key: "x:{ id | lower }", null: '!', name: a, when: "s='v'   and t!=1 /* why */", table: "` + "`a`.b" + `", columns: [Q, P]} # comment`,
 		`{name: a, table: a.b, key: "x:{ID|lower}", null: "!", columns: [p, q], when: "s == 'v' and t != 1"}`,

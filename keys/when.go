@@ -128,8 +128,6 @@ func (c *collector) Visit(node *ast.Node) {
 	case *ast.BinaryNode:
 		c.checkOp(n.Left, n.Right)
 		c.checkOp(n.Right, n.Left)
-	case *ast.VariableDeclaratorNode:
-		c.fail("let is not supported in a condition")
 	case *ast.SequenceNode:
 		c.fail("a condition is one expression, without ;")
 	}

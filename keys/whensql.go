@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -26,6 +27,9 @@ func fromSQL(src string) (text, canonical string, err error) {
 		}
 		if t.Kind == lexer.String && runes[t.From] == '`' {
 			return "", "", fmt.Errorf("backticks make a text here, not a column: write %s without them, or after[%q]", t.Value, t.Value)
+		}
+		if t.Is(lexer.Operator, "let") {
+			return "", "", errors.New("let is not supported in a condition")
 		}
 		piece, meaning := string(runes[t.From:t.To]), t.Value
 		switch with, ok := rewritten[i]; {
