@@ -32,9 +32,6 @@ func (c *cache) openSuite(ctx context.Context, name string) (*suite, error) {
 	if err != nil {
 		return nil, err
 	}
-	if name == "" {
-		name = m.codename
-	}
 	s := &suite{name: name, dir: filepath.Join(c.dir, "apt-"+name), log: c.log}
 	for _, dir := range []string{"etc/parts", "etc/preferences.d", "etc/sources.list.d", "state/lists/partial", "cache"} {
 		if err := os.MkdirAll(filepath.Join(s.dir, dir), 0o755); err != nil {
@@ -118,7 +115,7 @@ func (c *cache) update(ctx context.Context, s *suite, m machine) error {
 	return os.WriteFile(s.updatedFile(), nil, 0o644)
 }
 
-var missingKey = regexp.MustCompile(`NO_PUBKEY|[Mm]issing key|is not signed`)
+var missingKey = regexp.MustCompile(`NO_PUBKEY|[Mm]issing key`)
 
 // newerKeys unpacks debian-archive-keyring of a suite whose signature can be verified.
 func (c *cache) newerKeys(ctx context.Context, via string) ([]string, error) {
@@ -189,7 +186,11 @@ func readMachine(ctx context.Context) (m machine, err error) {
 	if err != nil {
 		return m, fmt.Errorf("read the machine's apt settings: %w", err)
 	}
-	m.acquire = strings.Join(acquireLine.FindAllString(string(dump), -1), "")
+	for _, line := range acquireLine.FindAllString(string(dump), -1) {
+		if !strings.HasPrefix(line, "Acquire::IndexTargets") { // desktop tools add indexes of their own
+			m.acquire += line
+		}
+	}
 	m.keyrings = append(signedBy(entry), archiveKeys("/usr/share/keyrings")...)
 	m.keyrings = append(m.keyrings, archiveKeys("/etc/apt/trusted.gpg.d")...)
 	slices.Sort(m.keyrings)

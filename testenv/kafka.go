@@ -96,7 +96,7 @@ func kafkaNode(o KafkaOptions, clusterID string, number int, clients, controller
 		"log.cleaner.dedupe.buffer.size=16777216",
 		"group.min.session.timeout.ms=1000",
 		// A killed broker may register again only when its old session is over: 9 seconds by default (11.9 s to start, measured).
-		"broker.session.timeout.ms=2000",
+		"broker.session.timeout.ms=3000",
 		"broker.heartbeat.interval.ms=500",
 	}
 	props = append(props, o.Properties...)

@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -20,6 +22,7 @@ const kafkaPom = `<project xmlns="http://maven.apache.org/POM/4.0.0">
  <groupId>doubletap.testenv</groupId><artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging>
  <dependencies>
   <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>` + kafkaVersion + `</version></dependency>
+  <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>` + kafkaVersion + `</version></dependency>
   <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>` + log4jVersion + `</version></dependency>
  </dependencies>
 </project>
@@ -50,14 +53,14 @@ func (c *cache) kafkaJars(ctx context.Context, dir string) error {
 	if err := os.WriteFile(pom, []byte(kafkaPom), 0o644); err != nil {
 		return err
 	}
-	c.log("kafka: resolving " + kafkaVersion + " with Maven, about 43 MB")
-	stop := c.reportGrowth(dir, "kafka")
-	defer stop()
+	c.log("kafka: resolving " + kafkaVersion + " with Maven, about 55 MB")
 	args := append(mvn[1:], "-B", "-f", pom, "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies",
 		"-DincludeScope=runtime", "-DoutputDirectory="+filepath.Join(dir, "lib"))
-	out, err := exec.CommandContext(ctx, mvn[0], args...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("resolve Kafka's jars: %w; Maven says:\n%s", err, lastBytes(out, 2000))
+	cmd := exec.CommandContext(ctx, mvn[0], args...)
+	out := &mavenOutput{log: c.log, next: time.Now().Add(2 * time.Second)}
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("resolve Kafka's jars: %w; Maven says:\n%s", err, lastBytes(out.text, 2000))
 	}
 	if jars, _ := filepath.Glob(filepath.Join(dir, "lib/kafka_*.jar")); len(jars) == 0 {
 		return errors.New("resolve Kafka's jars: Maven copied none")
@@ -65,27 +68,20 @@ func (c *cache) kafkaJars(ctx context.Context, dir string) error {
 	return nil
 }
 
-// reportGrowth prints now and then how much has arrived in dir, until stop is called.
-func (c *cache) reportGrowth(dir, title string) (stop func()) {
-	done := make(chan struct{})
-	go func() {
-		for {
-			select {
-			case <-done:
-				return
-			case <-time.After(3 * time.Second):
-			}
-			var size int64
-			files, _ := filepath.Glob(filepath.Join(dir, "lib", "*"))
-			for _, f := range files {
-				if info, err := os.Stat(f); err == nil {
-					size += info.Size()
-				}
-			}
-			c.log(fmt.Sprintf("%s: %.0f MB copied", title, float64(size)/1e6))
-		}
-	}()
-	return func() { close(done) }
+// mavenOutput keeps what Maven prints and reports now and then how many files it has fetched.
+type mavenOutput struct {
+	log  func(string)
+	text []byte
+	next time.Time
+}
+
+func (m *mavenOutput) Write(p []byte) (int, error) {
+	m.text = append(m.text, p...)
+	if time.Now().After(m.next) {
+		m.next = time.Now().Add(2 * time.Second)
+		m.log(fmt.Sprintf("kafka: Maven has fetched %d files", bytes.Count(m.text, []byte("Downloaded from "))))
+	}
+	return len(p), nil
 }
 
 func lastBytes(text []byte, n int) []byte { return text[max(0, len(text)-n):] }
@@ -106,7 +102,11 @@ func (c *cache) java(ctx context.Context) ([]string, error) {
 			}
 		}
 	}
-	root, _, err := c.packaged(ctx, "jre")
+	component := "jre"
+	if _, err := exec.LookPath("mvn"); err != nil {
+		component = "maven" // which brings a JRE, so that one download serves both
+	}
+	root, _, err := c.packaged(ctx, component)
 	if err != nil {
 		return nil, fmt.Errorf("no Java 17 or newer here, which Kafka needs: %w", err)
 	}
@@ -127,10 +127,38 @@ func packagedJava(root string) ([]string, error) {
 	return program(root, "java", rel)
 }
 
-// maven returns the machine's mvn, or its classes from Debian packages run by java.
+// maven returns the command line of the machine's Maven, or of one from Debian packages.
 func (c *cache) maven(ctx context.Context) ([]string, error) {
 	if mvn, err := exec.LookPath("mvn"); err == nil {
 		return []string{mvn}, nil
 	}
-	return nil, errors.New("no mvn here: install the package maven")
+	root, _, err := c.packaged(ctx, "maven")
+	if err != nil {
+		return nil, fmt.Errorf("no mvn here, which fetches Kafka: %w", err)
+	}
+	java, err := c.java(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return packagedMaven(java, root)
+}
+
+// packagedMaven runs Maven's classes as its script would. A JVM from packages has no certificates, which only an installed
+// system makes: it gets the machine's.
+func packagedMaven(java []string, root string) ([]string, error) {
+	home := filepath.Join(root, "usr/share/maven")
+	boot, _ := filepath.Glob(filepath.Join(home, "boot/plexus-classworlds*.jar"))
+	if len(boot) == 0 {
+		return nil, fmt.Errorf("no Maven in %s: remove that folder, it will be unpacked again", root)
+	}
+	args := slices.Concat(java, []string{
+		"-classpath", boot[0], "-Dclassworlds.conf=" + filepath.Join(home, "bin/m2.conf"), "-Dmaven.home=" + home,
+		"-Dlibrary.jansi.mode=off", "-Dmaven.multiModuleProjectDirectory=" + root,
+	})
+	store, err := trustStore(root)
+	if err != nil {
+		return nil, err
+	}
+	args = append(args, "-Djavax.net.ssl.trustStore="+store, "-Djavax.net.ssl.trustStorePassword="+trustStorePassword)
+	return append(args, "org.codehaus.plexus.classworlds.launcher.Launcher"), nil
 }

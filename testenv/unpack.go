@@ -56,6 +56,13 @@ func (c *cache) packaged(ctx context.Context, name string) (string, stamp, error
 
 // fromSuite unpacks one recipe into dir.
 func (c *cache) fromSuite(ctx context.Context, name string, r recipe, dir string) (stamp, error) {
+	if r.suite == "" {
+		m, err := readMachine(ctx)
+		if err != nil {
+			return stamp{}, err
+		}
+		r.suite = m.codename
+	}
 	unlock, err := c.lock(ctx, "apt-"+r.suite)
 	if err != nil {
 		return stamp{}, err
