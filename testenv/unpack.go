@@ -118,7 +118,7 @@ func (s *suite) unpack(ctx context.Context, packages []string, dir, title string
 	if err != nil {
 		return nil, err
 	}
-	return versions, errors.Join(os.RemoveAll(debs), tidy(dir))
+	return versions, errors.Join(os.RemoveAll(debs), mergeUsr(dir), tidy(dir))
 }
 
 var uriLine = regexp.MustCompile(`(?m)^'\S+' \S+ (\d+) `)
@@ -163,17 +163,8 @@ func (s *suite) download(ctx context.Context, packages []string, debs, title str
 	return nil
 }
 
-// extract unpacks every package into dir, with the links that make /lib and its like one with /usr/lib, as an installed
-// system has them.
+// extract unpacks every package into dir.
 func extract(ctx context.Context, debs, dir string) (map[string]string, error) {
-	for _, name := range []string{"lib", "lib64", "bin", "sbin"} {
-		if err := os.MkdirAll(filepath.Join(dir, "usr", name), 0o755); err != nil {
-			return nil, err
-		}
-		if err := os.Symlink("usr/"+name, filepath.Join(dir, name)); err != nil {
-			return nil, err
-		}
-	}
 	files, err := filepath.Glob(filepath.Join(debs, "*.deb"))
 	if err != nil {
 		return nil, err
@@ -191,6 +182,37 @@ func extract(ctx context.Context, debs, dir string) (map[string]string, error) {
 		}
 	}
 	return versions, nil
+}
+
+// mergeUsr makes /lib and its like links into /usr, as an installed system has them. Packages before Debian 13 still put
+// files there.
+func mergeUsr(dir string) error {
+	for _, name := range []string{"lib", "lib64", "bin", "sbin"} {
+		from, to := filepath.Join(dir, name), filepath.Join(dir, "usr", name)
+		if err := os.MkdirAll(to, 0o755); err != nil {
+			return err
+		}
+		err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			rel, err := filepath.Rel(from, path)
+			if err != nil {
+				return err
+			}
+			if d.IsDir() {
+				return os.MkdirAll(filepath.Join(to, rel), 0o755)
+			}
+			return os.Rename(path, filepath.Join(to, rel))
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := errors.Join(os.RemoveAll(from), os.Symlink("usr/"+name, from)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tidy removes documentation, and turns links that are absolute within the folder into relative ones.
