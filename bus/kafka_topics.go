@@ -147,7 +147,8 @@ func (k *Kafka) ensureTopic(ctx context.Context, spec topicSpec, replication int
 	case err != nil:
 		return nil, fmt.Errorf("look for topic %s: %w", spec.name, k.explain(err))
 	case partitions == 0 && !create:
-		return []pipeline.Finding{refused(check, "it does not exist", "start the tailer, which creates it, or run: "+spec.command(replication))}, nil
+		return []pipeline.Finding{{Severity: pipeline.Note, Check: check,
+			Problem: "it does not exist yet: a start creates it", Fix: "nothing, or, to create it yourself: " + spec.command(replication)}}, nil
 	case partitions == 0:
 		err := k.createTopic(ctx, spec, replication)
 		if err == nil {

@@ -47,7 +47,7 @@ func newApp(o options, stderr io.Writer) (*App, error) {
 		a.adminAddr, a.adminExact = o.admin, true
 	}
 	a.observe()
-	for _, w := range c.Warnings {
+	for _, w := range append(c.Warnings, schema.Warnings()...) {
 		a.Log.Warn("configuration: " + w)
 	}
 	return a, nil

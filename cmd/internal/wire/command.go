@@ -29,8 +29,9 @@ type Command struct {
 	Name string
 	// What it does, for -h: one sentence.
 	Synopsis string
-	// Check returns the preflight's findings. It changes nothing.
-	Check func(ctx context.Context, a *App) []pipeline.Finding
+	// Check returns the preflight's findings. It changes nothing, but for a start
+	// (create) it makes what is missing in the log.
+	Check func(ctx context.Context, a *App, create bool) []pipeline.Finding
 	// Run does the work until ctx ends.
 	Run func(ctx context.Context, a *App) error
 }
@@ -101,7 +102,7 @@ func (c Command) parse(args []string, stdout, stderr io.Writer) (o options, code
 
 // check prints the findings and the configuration in effect.
 func (c Command) check(ctx context.Context, a *App, stdout io.Writer) int {
-	findings := c.Check(ctx, a)
+	findings := c.Check(ctx, a, false)
 	refused := report(findings, func(f pipeline.Finding) { fmt.Fprintln(stdout, f) })
 	fmt.Fprintf(stdout, "\nThe configuration in effect:\n\n%s\n", a.Config.Redacted())
 	if refused > 0 {
@@ -113,7 +114,7 @@ func (c Command) check(ctx context.Context, a *App, stdout io.Writer) int {
 }
 
 func (c Command) run(ctx context.Context, a *App) int {
-	findings := c.Check(ctx, a)
+	findings := c.Check(ctx, a, true)
 	if ctx.Err() != nil {
 		return ExitOK
 	}

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"golang.org/x/sync/errgroup"
@@ -12,36 +13,59 @@ import (
 // Tailer is the command binlog-tailer.
 var Tailer = Command{
 	Name:     "binlog-tailer",
-	Synopsis: "follows a MySQL or MariaDB binlog and publishes the row changes that the key schema names to Kafka.",
-	Check:    checkTailer,
-	Run:      runTailer,
+	Synopsis: "follows a MySQL or MariaDB binlog and publishes the row\nchanges that the key schema names to Kafka.",
+	Check: func(ctx context.Context, a *App, create bool) []pipeline.Finding {
+		if a.Config.Log.Kafka == nil {
+			return []pipeline.Finding{{
+				Severity: pipeline.Refusal, Check: "log", Problem: "the log is embedded, so the tailer runs inside the invalidator",
+				Fix: "start the invalidator alone, or set log.kafka to run them apart",
+			}}
+		}
+		return append(a.checkSource(ctx), a.checkKafka(ctx, create)...)
+	},
+	Run: func(ctx context.Context, a *App) error {
+		return a.withKafka(ctx, func(log kafkaLog) error {
+			return a.tail(ctx, log.Publisher(), log.Positions(a.Config.Source.Name))
+		})
+	},
 }
 
 // Invalidator is the command invalidator.
 var Invalidator = Command{
 	Name:     "invalidator",
-	Synopsis: "deletes the Redis keys that published row changes make stale, at once and a second time when due.\nWith log.embedded it follows the binlog too, and is the whole pipeline.",
-	Check:    checkInvalidator,
-	Run:      runInvalidator,
+	Synopsis: "deletes the Redis keys that published row changes make stale, at\nonce and a second time when due. With log.embedded it follows the binlog too,\nand is the whole pipeline.",
+	Check: func(ctx context.Context, a *App, create bool) []pipeline.Finding {
+		findings := a.checkRedis(ctx)
+		if a.Config.Log.Kafka != nil {
+			return append(findings, a.checkKafka(ctx, create)...)
+		}
+		return append(findings, a.checkSource(ctx)...)
+	},
+	Run: func(ctx context.Context, a *App) error {
+		if a.Config.Log.Embedded != nil {
+			return a.runEmbedded(ctx)
+		}
+		return a.withKafka(ctx, func(log kafkaLog) error {
+			return a.invalidate(ctx, log.Consumer(consumerName(a.Config)), log.DeadLetters())
+		})
+	},
 }
 
-func checkTailer(ctx context.Context, a *App) []pipeline.Finding {
-	return nil
+// kafkaLog is what the commands use of a log in Kafka.
+type kafkaLog interface {
+	Publisher() pipeline.Publisher
+	Positions(source string) pipeline.Positions
+	Consumer(group string) pipeline.Consumer
+	DeadLetters() pipeline.DeadLetters
 }
 
-func runTailer(ctx context.Context, a *App) error {
-	return nil
-}
-
-func checkInvalidator(ctx context.Context, a *App) []pipeline.Finding {
-	return nil
-}
-
-func runInvalidator(ctx context.Context, a *App) error {
-	if a.Config.Log.Embedded != nil {
-		return a.runEmbedded(ctx)
+func (a *App) withKafka(ctx context.Context, fn func(kafkaLog) error) error {
+	log, err := a.openKafka()
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
 	}
-	return nil
+	err = fn(log)
+	return errors.Join(err, closeLog(ctx, log))
 }
 
 // runEmbedded is the whole pipeline in one process.
@@ -50,26 +74,13 @@ func (a *App) runEmbedded(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
-	defer func() {
-		if cerr := log.Close(); err == nil {
-			err = cerr
-		}
-	}()
-	return together(ctx,
-		func(ctx context.Context) error {
-			return a.tail(ctx, log.Publisher(), log.Positions(a.Config.Source.Name))
-		},
-		func(ctx context.Context) error {
-			return a.invalidate(ctx, log.Consumer(consumerName(a.Config)), log.DeadLetters())
-		},
-	)
-}
-
-// together runs fns until all have ended; the first error ends the others.
-func together(ctx context.Context, fns ...func(context.Context) error) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for _, fn := range fns {
-		g.Go(func() error { return fn(ctx) })
-	}
-	return g.Wait()
+	g.Go(func() error {
+		return a.tail(ctx, log.Publisher(), log.Positions(a.Config.Source.Name))
+	})
+	g.Go(func() error {
+		return a.invalidate(ctx, log.Consumer(consumerName(a.Config)), log.DeadLetters())
+	})
+	err = g.Wait()
+	return errors.Join(err, log.Close())
 }

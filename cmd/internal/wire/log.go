@@ -1,19 +1,52 @@
 package wire
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"time"
 
 	"github.com/doubletap-cdc/doubletap/bus"
 	"github.com/doubletap-cdc/doubletap/config"
 )
 
-// openEmbedded opens the embedded log.
+// openEmbedded opens the log in a folder.
 func (a *App) openEmbedded() (*bus.Embedded, error) {
 	c := a.Config.Log.Embedded
 	return bus.OpenEmbedded(bus.EmbeddedConfig{Dir: c.Dir, Retain: c.Retain, Logger: a.Log, Hooks: a.Hooks})
 }
 
-var errEmbedded = errors.New("the log is embedded, so the tailer runs inside the invalidator: start `invalidator` alone, or set log.kafka to run them apart")
+// openKafka makes the log in Kafka; it does not connect.
+func (a *App) openKafka() (*bus.Kafka, error) {
+	c := a.Config.Log.Kafka
+	tls, err := c.TLS.Config()
+	if err != nil {
+		return nil, fmt.Errorf("log.kafka.tls: %w", err)
+	}
+	kc := bus.KafkaConfig{
+		Brokers: c.Brokers, Topic: c.Topic, Partitions: c.Partitions, Replication: c.Replication,
+		Retention: c.Retention, TLS: tls, Logger: a.Log, Hooks: a.Hooks,
+	}
+	if s := c.SASL; s != nil {
+		kc.SASL = &bus.SASL{Mechanism: s.Mechanism, User: s.User, Password: s.Password.Reveal()}
+	}
+	return bus.NewKafka(kc)
+}
+
+// drainTime bounds how long a stopping command waits for its last events to
+// become durable. What is not durable by then is read from the binlog again.
+const drainTime = 5 * time.Second
+
+// closeLog closes a log in Kafka within drainTime, whatever became of ctx.
+func closeLog(ctx context.Context, log *bus.Kafka) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	err := log.Close(ctx)
+	if errors.Is(err, bus.ErrClosed) || errors.Is(err, context.DeadlineExceeded) {
+		return nil
+	}
+	return err
+}
 
 // consumerName names the cursors. What was only looked at was not deleted, so
 // mode observe has cursors of its own, not to be taken for the active ones.

@@ -47,13 +47,25 @@ func (a *App) tail(ctx context.Context, pub pipeline.Publisher, pos pipeline.Pos
 
 // tailLocked returns nil when the lock was lost.
 func (a *App) tailLocked(ctx context.Context, cfg binlog.Config, pub pipeline.Publisher, pos pipeline.Positions) error {
-	srv, err := retryStart(ctx, a, "look at the source", func(ctx context.Context) (binlog.Server, error) {
+	a.Ready.Set("source", "waiting for the source, or for another tailer to end")
+	lock, err := retryStart(ctx, a, "lock source", func(ctx context.Context) (*binlog.SourceLock, error) {
+		return binlog.Lock(ctx, cfg, a.logName())
+	})
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	srv, err := retryStart(ctx, a, "look at source", func(ctx context.Context) (binlog.Server, error) {
 		return binlog.Detect(ctx, cfg)
 	})
 	if err != nil {
 		return err
 	}
-	cfg.ServerID = 77123
+	release, err := a.leaseServerID(ctx, &cfg)
+	if err != nil {
+		return err
+	}
+	defer release()
 	source, err := binlog.NewSource(cfg, srv)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
@@ -66,11 +78,40 @@ func (a *App) tailLocked(ctx context.Context, cfg binlog.Config, pub pipeline.Pu
 		gate := binlog.NewGate(cfg, a.Hooks)
 		defer gate.Close()
 		t.Gate = gate
+	} else {
+		a.Log.Warn("source.gate is off: events are published before readers can see the change, and a reader in between can put the old value back")
 	}
-	a.Log.Info("tailing", "source", cfg.Name, "addr", cfg.Addr, "flavor", srv.Flavor, "version", srv.Version, "server_id", cfg.ServerID, "gate", a.Config.Source.Gate)
-	return t.Run(ctx)
+	a.Log.Info("tailing", "source", cfg.Name, "addr", cfg.Addr, "flavor", srv.Flavor, "version", srv.Version, "server_id", cfg.ServerID)
+	a.Ready.Set("source", "")
+	return t.Run(whileHeld(ctx, lock))
 }
 
+// leaseServerID sets cfg's server id to one that no other replica uses.
+func (a *App) leaseServerID(ctx context.Context, cfg *binlog.Config) (release func(), err error) {
+	_, err = retryStart(ctx, a, "lease server id", func(ctx context.Context) (id uint32, err error) {
+		id, release, err = binlog.LeaseServerID(ctx, *cfg)
+		if err == nil {
+			cfg.ServerID = id
+		}
+		return id, err
+	})
+	return release, err
+}
+
+// whileHeld returns a context that ends when the lock is lost or ctx ends.
+func whileHeld(ctx context.Context, lock *binlog.SourceLock) context.Context {
+	held, cancel := context.WithCancel(ctx)
+	go func() {
+		defer cancel()
+		select {
+		case <-lock.Lost():
+		case <-ctx.Done():
+		}
+	}()
+	return held
+}
+
+// logName tells the logs of one source apart: each has an active tailer.
 func (a *App) logName() string {
 	if k := a.Config.Log.Kafka; k != nil {
 		return "kafka/" + k.Topic

@@ -1,0 +1,45 @@
+package wire
+
+import (
+	"context"
+
+	"github.com/doubletap-cdc/doubletap/binlog"
+	"github.com/doubletap-cdc/doubletap/pipeline"
+)
+
+func (a *App) checkSource(ctx context.Context) []pipeline.Finding {
+	cfg, err := a.binlogConfig()
+	if err != nil {
+		return refuse("source", err)
+	}
+	findings, _ := binlog.Preflight(ctx, cfg)
+	return findings
+}
+
+func (a *App) checkKafka(ctx context.Context, create bool) []pipeline.Finding {
+	log, err := a.openKafka()
+	if err != nil {
+		return refuse("log", err)
+	}
+	findings, err := log.EnsureTopics(ctx, create)
+	if err != nil {
+		findings = append(findings, refuse("log", err)...)
+	}
+	if err := closeLog(ctx, log); err != nil {
+		return append(findings, refuse("log", err)...)
+	}
+	return findings
+}
+
+func (a *App) checkRedis(ctx context.Context) []pipeline.Finding {
+	redis, err := a.openRedis()
+	if err != nil {
+		return refuse("redis", err)
+	}
+	defer redis.Close()
+	return redis.Preflight(ctx)
+}
+
+func refuse(check string, err error) []pipeline.Finding {
+	return []pipeline.Finding{{Severity: pipeline.Refusal, Check: check, Problem: err.Error()}}
+}
