@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/go-mysql-org/go-mysql/mysql"
 
@@ -146,19 +147,15 @@ func (h *history) Check(ctx context.Context, p pipeline.Position) error {
 		// The decoder was made for the other one: only a new Source can go on.
 		return fmt.Errorf("the source at %s was %s and is %s now; restart the tailer", h.cfg.Addr, h.srv.Flavor, flavor)
 	}
-	now, err := readState(ctx, s, flavor)
+	now, set, err := settled(ctx, s, pos, flavor)
 	if err != nil {
 		return err
 	}
 	gap := func(next string, reason string) error {
 		return &pipeline.GapError{Reason: reason, Next: position{Flavor: flavor, Set: next, Server: now.server}.encode()}
 	}
-	if pos.Flavor != flavor {
+	if set == nil {
 		return gap(now.executed.String(), fmt.Sprintf("the position is one of %s, the source is %s", pos.Flavor, flavor))
-	}
-	set, err := parseSet(flavor, pos.Set)
-	if err != nil {
-		return err
 	}
 	if why := now.cannotResume(set); why != "" {
 		return gap(now.executed.String(), why)
@@ -177,6 +174,32 @@ func (h *history) Check(ctx context.Context, p pipeline.Position) error {
 		return gap(now.executed.String(), refused)
 	}
 	return nil
+}
+
+// settleTime is how long Check waits for transactions that were delivered and
+// are not in gtid_executed yet. The event can come before that; only one with
+// something to publish waits at the gate.
+const settleTime = 3 * time.Second
+
+// settled reads the server's state and the position's set, nil if that is of
+// another flavor.
+func settled(ctx context.Context, s *session, pos position, flavor string) (state, gtidSet, error) {
+	limit := time.Now().Add(settleTime)
+	for {
+		now, err := readState(ctx, s, flavor)
+		if err != nil || pos.Flavor != flavor {
+			return now, nil, err
+		}
+		set, err := parseSet(flavor, pos.Set)
+		if err != nil || now.executed.contains(set) || pos.Server != now.server || time.Now().After(limit) {
+			return now, set, err
+		}
+		select {
+		case <-ctx.Done():
+			return now, set, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 // state is what a server has and what it no longer has.

@@ -1,0 +1,359 @@
+package binlog
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-mysql-org/go-mysql/canal"
+	"github.com/go-mysql-org/go-mysql/mysql"
+	"github.com/go-mysql-org/go-mysql/replication"
+	"github.com/google/uuid"
+
+	"github.com/doubletap-cdc/doubletap/pipeline"
+)
+
+// canalHandler frames transactions out of canal's callbacks. canal says when it
+// would store a position (OnPosSynced), but it says so inside of transactions
+// too; so the ends are found here, and canal's own set is not used.
+//
+// It is also canal's logger: a statement that canal cannot parse is only logged
+// there, with its text, and is no less a change for that.
+type canalHandler struct {
+	ctx   context.Context
+	fail  func(error) // ends the run
+	h     *history
+	xa    *xaTables
+	fn    func(context.Context, pipeline.Batch) error
+	asm   assembler
+	canal *canal.Canal
+	err   error
+	known gtidSet // what was delivered
+
+	file     string
+	expected bool // the next OnPosSynced belongs to a callback that was handled
+	touched  []pipeline.Scope
+	ended    bool // the open transaction needs no more: the next GTID may close it quietly
+	tables   map[pipeline.Scope]*canalTable
+	side     *session // for statements that canal keeps to itself
+}
+
+func newCanalHandler(ctx context.Context, fail func(error), h *history, xa *xaTables, fn func(context.Context, pipeline.Batch) error) *canalHandler {
+	return &canalHandler{
+		ctx: ctx, fail: fail, h: h, xa: xa, fn: fn,
+		asm:    assembler{fn: fn, ended: func(string) {}},
+		tables: map[pipeline.Scope]*canalTable{},
+	}
+}
+
+func (c *canalHandler) String() string { return "doubletap" }
+
+// keep notes the first error: some callbacks cannot return one.
+func (c *canalHandler) keep(err error) error {
+	if c.err == nil && err != nil {
+		c.err = err
+		c.fail(err)
+	}
+	return c.err
+}
+
+func (c *canalHandler) delivered(gtid string) {
+	_ = c.known.add(gtid) // it parsed when the event was read
+	c.touched = nil
+}
+
+// OnRotate implements canal.EventHandler.
+func (c *canalHandler) OnRotate(_ *replication.EventHeader, e *replication.RotateEvent) error {
+	c.file, c.expected = strings.Clone(string(e.NextLogName)), true
+	return c.err
+}
+
+// OnGTID implements canal.EventHandler. It is not called for tagged GTIDs.
+func (c *canalHandler) OnGTID(head *replication.EventHeader, e mysql.BinlogGTIDEvent) error {
+	if c.asm.open && !c.ended {
+		c.asm.invalidate("a transaction had no end that canal shows", pipeline.Everything)
+	}
+	txn := pipeline.Txn{File: c.file, Offset: uint64(head.LogPos - head.EventSize)}
+	if head.Timestamp != 0 {
+		txn.CommittedAt = time.Unix(int64(head.Timestamp), 0).UTC()
+	}
+	begun := false
+	switch e := e.(type) {
+	case *replication.GTIDEvent:
+		sid, err := uuid.FromBytes(e.SID)
+		if err != nil {
+			return c.keep(err)
+		}
+		txn.GTID = fmt.Sprintf("%s:%d", sid, e.GNO)
+		if e.ImmediateCommitTimestamp != 0 {
+			txn.CommittedAt = time.UnixMicro(int64(e.ImmediateCommitTimestamp)).UTC()
+		}
+	case *replication.MariadbGTIDEvent:
+		txn.GTID = fmt.Sprintf("%d-%d-%d", e.GTID.DomainID, e.GTID.ServerID, e.GTID.SequenceNumber)
+		begun = e.Flags&(mariaStandalone|mariaCompletedXA) == 0
+	default:
+		return c.keep(fmt.Errorf("canal brought a GTID of the unknown kind %T", e))
+	}
+	var orphans []pipeline.Scope // of a transaction that canal did not show
+	if !c.asm.open {
+		orphans = c.touched
+	}
+	c.touched, c.ended = nil, false
+	if err := c.asm.begin(c.ctx, txn, begun); err != nil {
+		return c.keep(err)
+	}
+	c.asm.invalidate("a transaction that canal did not show", orphans...)
+	return c.err
+}
+
+// OnXID implements canal.EventHandler.
+func (c *canalHandler) OnXID(_ *replication.EventHeader, _ mysql.Position) error {
+	c.expected = c.asm.open // else OnPosSynced finds out which transaction it was
+	return c.keep(c.asm.end(c.ctx))
+}
+
+// OnTableChanged implements canal.EventHandler; OnDDL follows with the text.
+func (c *canalHandler) OnTableChanged(*replication.EventHeader, string, string) error { return c.err }
+
+// OnRowsQueryEvent implements canal.EventHandler.
+func (c *canalHandler) OnRowsQueryEvent(*replication.RowsQueryEvent) error { return c.err }
+
+// OnDDL implements canal.EventHandler.
+func (c *canalHandler) OnDDL(_ *replication.EventHeader, _ mysql.Position, e *replication.QueryEvent) error {
+	c.expected = c.asm.open
+	return c.keep(c.statement(string(e.Schema), string(e.Query)))
+}
+
+// OnPosSynced implements canal.EventHandler. Where nothing else was called
+// before it, canal parsed a statement and keeps it to itself: a COMMIT of tables
+// that are not transactional, or a statement such as DROP DATABASE, or DML.
+func (c *canalHandler) OnPosSynced(head *replication.EventHeader, _ mysql.Position, set mysql.GTIDSet, _ bool) error {
+	if head == nil || c.expected || c.err != nil { // no head: from Close
+		c.expected = false
+		return c.err
+	}
+	if !c.asm.open {
+		return c.keep(c.tagged(set))
+	}
+	db, sql, err := c.fetchStatement(head)
+	if err != nil {
+		c.asm.invalidate("a statement that canal does not show: "+err.Error(), pipeline.Everything)
+		c.ended = true
+		return c.err
+	}
+	return c.keep(c.statement(db, sql))
+}
+
+// fetchStatement asks the server for the statement that a query event holds.
+func (c *canalHandler) fetchStatement(head *replication.EventHeader) (db, sql string, err error) {
+	if c.side == nil {
+		if c.side, err = openSession(c.ctx, c.h.cfg, readTimeout); err != nil {
+			return "", "", err
+		}
+		context.AfterFunc(c.ctx, c.side.close)
+	}
+	rows, err := c.side.query(c.ctx, fmt.Sprintf("SHOW BINLOG EVENTS IN %s FROM %d LIMIT 1", quote(c.file), head.LogPos-head.EventSize))
+	if err != nil {
+		return "", "", err
+	}
+	if len(rows) != 1 || len(rows[0]) < 6 || !strings.HasPrefix(rows[0][2], "Query") {
+		return "", "", fmt.Errorf("no query event at %s:%d", c.file, head.LogPos-head.EventSize)
+	}
+	sql = rows[0][5]
+	if rest, ok := strings.CutPrefix(sql, "use `"); ok {
+		var size int
+		if db, size = quotedName("`" + rest); size > 0 {
+			sql = strings.TrimPrefix(rest[size-1:], "; ")
+		}
+	}
+	return db, sql, nil
+}
+
+// tagged hands over a transaction whose GTID event canal keeps to itself: its
+// GTID is what the library's set has more than ours. Its rows were noted only as
+// tables, because nothing could say which transaction they belong to.
+func (c *canalHandler) tagged(set mysql.GTIDSet) error {
+	theirs, ok := set.(*mysql.MysqlGTIDSet)
+	mine, ok2 := c.known.(*mysqlSet)
+	if !ok || !ok2 {
+		return nil
+	}
+	touched := c.touched
+	for u, tags := range *theirs {
+		for tag, intervals := range tags {
+			if tag.String() == "" {
+				continue
+			}
+			for _, in := range intervals {
+				if (*mine.s)[u][tag].Contain(mysql.IntervalSlice{in}) {
+					continue // the usual case
+				}
+				for n := in.Start; n < in.Stop; n++ {
+					if (*mine.s)[u][tag].Contain(mysql.IntervalSlice{{Start: n, Stop: n + 1}}) {
+						continue
+					}
+					txn := pipeline.Txn{GTID: fmt.Sprintf("%s:%s:%d", u, tag, n), File: c.file}
+					if err := c.asm.begin(c.ctx, txn, false); err != nil {
+						return err
+					}
+					c.asm.invalidate("canal shows no tagged GTIDs", touched...)
+					if err := c.asm.end(c.ctx); err != nil {
+						return err
+					}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// statement handles a statement's text.
+func (c *canalHandler) statement(db, sql string) error {
+	st := classify(c.h.cfg.Schema, db, sql)
+	if len(st.scopes) > 0 {
+		c.forget()
+	}
+	if !c.asm.open {
+		c.touched = append(c.touched, st.scopes...)
+		return nil
+	}
+	switch st.kind {
+	case stmtBegin, stmtMark:
+		return nil
+	case stmtXAStart:
+		c.touched = nil
+		return nil
+	case stmtXAEnd:
+		// XA PREPARE or a COMMIT in one phase is next, which canal does not show;
+		// rows come no more.
+		c.xa.prepared(st.xid, c.touched)
+	case stmtXACommit:
+		scopes, ok := c.xa.commit(st.xid)
+		if !ok {
+			scopes = []pipeline.Scope{pipeline.Everything}
+		}
+		c.asm.invalidate("XA COMMIT", scopes...)
+	case stmtChange:
+		c.asm.invalidate(st.reason, st.scopes...)
+		c.touched = append(c.touched, st.scopes...)
+	}
+	if st.kind == stmtChange || st.kind == stmtNothing {
+		w := firstWords(sql, 4)
+		if c.inside(w, sql) {
+			c.ended = len(w) > 1 && temporary(w) // it may be all of the transaction
+			return nil
+		}
+	}
+	return c.asm.end(c.ctx)
+}
+
+// inside says whether a statement leaves its transaction open: DML in statement
+// format, a temporary table, CREATE TABLE ... SELECT.
+func (c *canalHandler) inside(w []string, sql string) bool {
+	if c.asm.begun || len(w) == 0 || temporary(w) {
+		return true
+	}
+	return slices.Contains([]string{"INSERT", "UPDATE", "DELETE", "REPLACE", "WITH"}, w[0]) ||
+		strings.HasSuffix(strings.ToUpper(strings.TrimSpace(sql)), "START TRANSACTION")
+}
+
+// forget lets canal ask for every table's columns again: it does so by itself
+// only for statements that it can parse, and only for their first table.
+func (c *canalHandler) forget() {
+	for t := range c.tables {
+		if c.canal != nil {
+			c.canal.ClearTableCache([]byte(t.DB), []byte(t.Table))
+		}
+	}
+	clear(c.tables)
+}
+
+// OnTableNotFound implements canal.EventHandler: rows of a table that is gone.
+func (c *canalHandler) OnTableNotFound(_ *replication.EventHeader, e *replication.RowsEvent) error {
+	s := pipeline.Scope{DB: string(e.Table.Schema), Table: string(e.Table.Table)}
+	c.touched = append(c.touched, s)
+	if c.asm.open {
+		c.asm.invalidate(s.DB+"."+s.Table+": the table no longer exists", s)
+	}
+	return c.err
+}
+
+// OnRow implements canal.EventHandler.
+func (c *canalHandler) OnRow(e *canal.RowsEvent) error {
+	if c.err != nil {
+		return c.err
+	}
+	t := c.table(e)
+	if t == nil {
+		return nil
+	}
+	if !slices.Contains(c.touched, t.plan.scope()) {
+		c.touched = append(c.touched, t.plan.scope())
+	}
+	if !c.asm.open { // of a tagged GTID
+		return nil
+	}
+	return c.keep(c.rows(t, e))
+}
+
+func (c *canalHandler) rows(t *canalTable, e *canal.RowsEvent) error {
+	if c.asm.isStale(&t.plan) {
+		return nil
+	}
+	step := 1
+	before, after := e.Action != canal.InsertAction, e.Action != canal.DeleteAction
+	if before && after {
+		step = 2
+	}
+	for i := 0; i+step <= len(e.Rows); i += step {
+		ref := c.asm.addRow(&t.plan, before, after)
+		doubt := t.plan.stale
+		if ref.before >= 0 && doubt == "" {
+			doubt = t.image(&c.asm, ref.before, e.Rows[i])
+		}
+		if ref.after >= 0 && doubt == "" {
+			doubt = t.image(&c.asm, ref.after, e.Rows[i+step-1])
+		}
+		if doubt != "" {
+			c.asm.dropRow(ref)
+			c.asm.invalidate(t.plan.db+"."+t.plan.name+": "+doubt, t.plan.scope())
+			return nil
+		}
+		if err := c.asm.flushIfFull(c.ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Enabled implements slog.Handler.
+func (c *canalHandler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn
+}
+
+// unparsed is what canal logs about a statement that it cannot parse.
+const unparsed = "error parsing query, will skip this event"
+
+// Handle implements slog.Handler. canal logs in the goroutine of the callbacks.
+func (c *canalHandler) Handle(_ context.Context, r slog.Record) error {
+	if r.Message != unparsed {
+		return nil // other errors come back from Run
+	}
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "query" && c.err == nil {
+			// Which database is the default one is not said: any may be.
+			_ = c.keep(c.statement("", a.Value.String()))
+		}
+		return true
+	})
+	return nil
+}
+
+// WithAttrs implements slog.Handler.
+func (c *canalHandler) WithAttrs([]slog.Attr) slog.Handler { return c }
+
+// WithGroup implements slog.Handler.
+func (c *canalHandler) WithGroup(string) slog.Handler { return c }
