@@ -19,12 +19,16 @@ import (
 	"time"
 )
 
-// How long the parts of the demonstration take.
+// show is what a demonstration is made of.
+type show struct {
+	kafka    bool
+	sabotage string        // "", "gate" or "delete"
+	off, on  time.Duration // how long the load lasts without and with doubletap
+}
+
 const (
-	stormOff = 8 * time.Second
-	stormOn  = 15 * time.Second
-	fill     = time.Second
-	stall    = 3 * time.Second
+	fill  = time.Second     // second_delete.fill
+	stall = 3 * time.Second // of the commits, near the end of each part
 )
 
 func main() {
@@ -37,7 +41,8 @@ func main() {
 		fmt.Fprintln(os.Stderr, "demo: LOG is embedded or kafka, SABOTAGE is gate, delete, or empty")
 		os.Exit(2)
 	}
-	ok, err := run(ctx, *log == "kafka", *sabotage)
+	s := show{kafka: *log == "kafka", sabotage: *sabotage, off: 8 * time.Second, on: 15 * time.Second}
+	ok, err := s.run(ctx, newScreen(os.Stdout))
 	switch {
 	case err != nil && ctx.Err() != nil:
 		fmt.Fprintln(os.Stderr, "interrupted; everything was stopped")
@@ -50,33 +55,34 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, kafka bool, sabotage string) (ok bool, err error) {
-	out := newScreen(os.Stdout)
+// run reports whether the pipeline kept its promise, and whether the load could
+// have shown that it did not.
+func (s show) run(ctx context.Context, out *screen) (ok bool, err error) {
 	defer out.end()
-	w, err := openWorld(ctx, kafka, out)
+	w, err := openWorld(ctx, s.kafka, out)
 	if err != nil {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
 
 	out.title("1. A look-aside cache that nobody invalidates")
-	off, err := w.phase(ctx, nil, out)
+	off, err := w.phase(ctx, s.off, nil, out)
 	if err != nil {
 		return false, err
 	}
-	out.title("2. The same load with doubletap" + sabotaged(sabotage))
+	out.title("2. The same load with doubletap" + sabotaged(s.sabotage))
 	if err := w.shop.clearCache(ctx); err != nil {
 		return false, err
 	}
-	p, err := w.startPipeline(ctx, sabotage)
+	p, err := w.startPipeline(ctx, s.sabotage)
 	if err != nil {
 		return false, err
 	}
-	on, err := w.phase(ctx, p, out)
+	on, err := w.phase(ctx, s.on, p, out)
 	if err = errors.Join(err, p.stop()); err != nil {
 		return false, err
 	}
-	return out.verdict(off, on, w.shop.total(), sabotage), nil
+	return out.verdict(off, on, w.shop.total(), s.sabotage), nil
 }
 
 func sabotaged(part string) string {
@@ -91,13 +97,9 @@ func sabotaged(part string) string {
 
 // phase drives the load, shows it, and returns how many keys are stale once
 // everything has come to rest.
-func (w *world) phase(ctx context.Context, p *processes, out *screen) (stale int, err error) {
+func (w *world) phase(ctx context.Context, length time.Duration, p *processes, out *screen) (stale int, err error) {
 	load := w.shop.start(ctx)
 	defer load.stop()
-	length := stormOff
-	if p != nil {
-		length = stormOn
-	}
 	out.header()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()

@@ -23,8 +23,12 @@ type screen struct {
 	before numbers
 }
 
-func newScreen(f *os.File) *screen {
-	return &screen{w: f, color: term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == "", began: time.Now()}
+func newScreen(w io.Writer) *screen {
+	s := &screen{w: w, began: time.Now()}
+	if f, ok := w.(*os.File); ok {
+		s.color = term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == ""
+	}
+	return s
 }
 
 const (

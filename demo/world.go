@@ -58,7 +58,7 @@ func openWorld(ctx context.Context, kafka bool, out *screen) (w *world, err erro
 	}
 	out.say("%s", w.env.Describe())
 	out.say("building the commands")
-	build := exec.CommandContext(ctx, "go", "build", "-o", w.dir+string(filepath.Separator), "./cmd/...")
+	build := exec.CommandContext(ctx, "go", "build", "-o", w.dir+string(filepath.Separator), "github.com/doubletap-cdc/doubletap/cmd/...")
 	if text, err := build.CombinedOutput(); err != nil {
 		return w, fmt.Errorf("build the commands: %w\n%s", err, text)
 	}
