@@ -115,13 +115,13 @@ func (h *history) Start(ctx context.Context, spec string) (pipeline.Position, er
 	default:
 		set, err := parseSet(h.srv.Flavor, spec)
 		if err != nil {
-			return "", fmt.Errorf("start at %q: it is none of current, earliest, and a GTID set of %s: %w", spec, h.srv.Flavor, err)
+			return "", fmt.Errorf("%w: it is none of current, earliest, and a GTID set of %s: %w", pipeline.ErrFatal, h.srv.Flavor, err)
 		}
 		if set.empty() {
-			return "", fmt.Errorf("start at %q: the GTID set is empty; use earliest", spec)
+			return "", fmt.Errorf("%w: the GTID set is empty; use earliest", pipeline.ErrFatal)
 		}
 		if why := now.cannotResume(set); why != "" {
-			return "", fmt.Errorf("start at %q: %s", spec, why)
+			return "", fmt.Errorf("%w: %s", pipeline.ErrFatal, why)
 		}
 		pos.Set = set.String()
 	}
