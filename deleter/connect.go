@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -18,6 +19,14 @@ const (
 	ioTimeout   = 3 * time.Second // one dial, one read or write
 	callTimeout = 5 * time.Second // one call, redirects and reconnects included
 )
+
+// silence stops go-redis from writing to stderr: its calls return what it says
+// there, and the engine reports that.
+var silence = sync.OnceFunc(func() { redis.SetLogger(silent{}) })
+
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
 
 // client returns the connection, made by the first caller that succeeds.
 func (r *Redis) client(ctx context.Context) (redis.UniversalClient, error) {
@@ -166,6 +175,7 @@ func explain(err error) error {
 		{"DB index is out of range", "check redis.db"},
 		{"CLUSTERDOWN", "the Cluster is down: see CLUSTER INFO"},
 		{"cluster support disabled", "this is not a Cluster: set redis.mode: standalone, or leave it out"},
+		{"CROSSSLOT", "this is a Cluster: set redis.mode: cluster, or leave it out"},
 		{"MOVED", "this is a Cluster: set redis.mode: cluster, or leave it out"},
 		{"all sentinels specified in configuration are unreachable", "check redis.addrs (of the Sentinels), redis.master and redis.sentinel_password"},
 	} {
