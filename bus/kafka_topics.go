@@ -183,15 +183,27 @@ func (k *Kafka) createTopic(ctx context.Context, spec topicSpec, replication int
 	if err == nil {
 		err = res.Errors[spec.name]
 	}
+	if errors.Is(err, kafka.TopicAlreadyExists) {
+		// Another process made it just now: its leaders may be on their way too.
+		if aerr := k.awaitLeaders(ctx, spec.name, 1); aerr != nil {
+			return aerr
+		}
+		return err
+	}
 	if err != nil {
 		return err
 	}
 	k.logger.Info("created the topic", "topic", spec.name, "partitions", spec.partitions, "replication", replication)
+	return k.awaitLeaders(ctx, spec.name, spec.partitions)
+}
+
+// awaitLeaders waits until a topic has leaders for that many partitions.
+func (k *Kafka) awaitLeaders(ctx context.Context, topic string, partitions int) error {
 	ctx, cancel := context.WithTimeout(ctx, topicPatience)
 	defer cancel()
 	for {
-		n, err := k.partitions(ctx, spec.name)
-		if err == nil && n >= spec.partitions {
+		n, err := k.partitions(ctx, topic)
+		if err == nil && n >= partitions {
 			return nil
 		}
 		if ctx.Err() != nil {
