@@ -141,6 +141,11 @@ func (k *Kafka) partitions(ctx context.Context, topic string) (int, error) {
 func (k *Kafka) ensureTopic(ctx context.Context, spec topicSpec, replication int, create bool) ([]pipeline.Finding, error) {
 	check := "kafka topic " + spec.name
 	partitions, err := k.partitions(ctx, spec.name)
+	if errors.Is(err, kafka.LeaderNotAvailable) { // it is being made, or a broker is coming back
+		if err = k.awaitLeaders(ctx, spec.name, 1); err == nil {
+			partitions, err = k.partitions(ctx, spec.name)
+		}
+	}
 	switch {
 	case errors.Is(err, kafka.TopicAuthorizationFailed):
 		return []pipeline.Finding{refused(check, "the user may not see it", "allow Describe on it (docs/operations.md lists all rights)")}, nil
