@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
@@ -30,7 +31,7 @@ type fetchedRecord struct {
 // fetch reads a partition from an offset on. It returns after fetchWait if there
 // is nothing. Transactions' control records are left out, but their offsets count.
 func (k *Kafka) fetch(ctx context.Context, topic string, partition int, from int64) (fetched, error) {
-	res, err := k.reading.Fetch(ctx, &kafka.FetchRequest{
+	res, err := k.reading.Fetch(noDeadline{ctx}, &kafka.FetchRequest{
 		Topic: topic, Partition: partition, Offset: from, MinBytes: 1, MaxBytes: fetchBytes, MaxWait: fetchWait,
 	})
 	if err == nil {
@@ -56,6 +57,13 @@ func (k *Kafka) fetch(ctx context.Context, topic string, partition int, from int
 	}
 	return f, nil
 }
+
+// noDeadline is a context that ends with the one in it, but hides its deadline:
+// kafka-go would put that on the connection, which then breaks a moment before
+// the context ends, and looks like trouble with the broker.
+type noDeadline struct{ context.Context }
+
+func (noDeadline) Deadline() (time.Time, bool) { return time.Time{}, false }
 
 // add reads one batch. kafka-go skips batches that it cannot decode where others
 // could be (protocol/record.go), which shows as a jump.
@@ -121,4 +129,21 @@ func (k *Kafka) bounds(ctx context.Context, topic string, partition int) (start,
 		*which.offset = max(p.FirstOffset, p.LastOffset)
 	}
 	return start, end, nil
+}
+
+// settle is how long an end below what is known to have been reached must stay
+// so before it counts as a loss: a leader that was frozen answers for a moment
+// as if it still led, and kafka-go sends no leader epoch that would stop it.
+const settle = 5 * time.Second
+
+// boundsFrom returns a partition's bounds; where the end is below an offset that
+// is known to have been reached, only after it has stayed so.
+func (k *Kafka) boundsFrom(ctx context.Context, topic string, partition int, reached int64) (start, end int64, err error) {
+	for until := time.Now().Add(settle); ; {
+		start, end, err = k.bounds(ctx, topic, partition)
+		if err != nil || end >= reached || time.Now().After(until) {
+			return start, end, err
+		}
+		pause(ctx, metadataTTL)
+	}
 }

@@ -71,7 +71,12 @@ func (p *kafkaPartition) loadOnce(ctx context.Context) error {
 	if stored.Error != nil {
 		return stored.Error
 	}
-	start, end, err := p.k.bounds(ctx, topic, p.id)
+	meta := commitMetadata{First: stored.CommittedOffset}
+	if err := json.Unmarshal([]byte(stored.Metadata), &meta); err != nil {
+		meta = commitMetadata{First: stored.CommittedOffset}
+	}
+	known := max(meta.First, meta.End, stored.CommittedOffset)
+	start, end, err := p.k.boundsFrom(ctx, topic, p.id, known)
 	if err != nil {
 		return err
 	}
@@ -80,11 +85,7 @@ func (p *kafkaPartition) loadOnce(ctx context.Context) error {
 	if stored.CommittedOffset < 0 {
 		return nil
 	}
-	meta := commitMetadata{First: stored.CommittedOffset}
-	if err := json.Unmarshal([]byte(stored.Metadata), &meta); err != nil {
-		meta = commitMetadata{First: stored.CommittedOffset}
-	}
-	if known := max(meta.First, meta.End, stored.CommittedOffset); known > end {
+	if known > end {
 		p.gap = fmt.Sprintf("the log ends at offset %d, but had reached %d: it lost its tail, or the topic was made anew", end, known)
 		return nil
 	}
@@ -101,11 +102,14 @@ func (p *kafkaPartition) Read(ctx context.Context, from int64) (pipeline.Fetch, 
 			return pipeline.Fetch{Next: from, End: from}, ctx.Err()
 		}
 		if errors.Is(err, kafka.OffsetOutOfRange) {
-			start, _, err := p.k.bounds(ctx, p.k.config.Topic, p.id)
+			start, end, err := p.k.boundsFrom(ctx, p.k.config.Topic, p.id, from)
 			if err != nil {
 				return pipeline.Fetch{}, fmt.Errorf("read %s at %d: %w", p.Name(), from, p.k.explain(err))
 			}
-			return pipeline.Fetch{}, &pipeline.LogGapError{From: from, Start: start}
+			if from < start || from > end {
+				return pipeline.Fetch{}, &pipeline.LogGapError{From: from, Start: start}
+			}
+			continue // it was a former leader that had not got that far
 		}
 		if err != nil {
 			return pipeline.Fetch{}, fmt.Errorf("read %s at %d: %w", p.Name(), from, p.k.explain(err))

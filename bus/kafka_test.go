@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/segmentio/kafka-go"
+
 	"github.com/doubletap-cdc/doubletap/pipeline"
 	"github.com/doubletap-cdc/doubletap/pipeline/pipelinetest"
 	"github.com/doubletap-cdc/doubletap/testenv"
@@ -62,4 +64,17 @@ func TestKafkaPassesTheSuite(t *testing.T) {
 			Drop: func(below int64) { deleteRecords(t, k, 0, below) },
 		}
 	})
+}
+
+func outOfSync(ctx context.Context, k *Kafka) (missing int, err error) {
+	meta, err := k.reading.Metadata(ctx, &kafka.MetadataRequest{Topics: k.transport.MetadataTopics})
+	if err != nil {
+		return 0, err
+	}
+	for _, topic := range meta.Topics {
+		for _, p := range topic.Partitions {
+			missing += len(p.Replicas) - len(p.Isr)
+		}
+	}
+	return missing, nil
 }

@@ -64,7 +64,12 @@ func logMembers(t *testing.T, l LogUnderTest) {
 		}
 	}
 	b := startOwner(t, l.Consumer(), nil)
-	moved := b.all(t, partitions/2)
+	kept, moved := share(t, a, b, partitions)
+	for name := range kept {
+		if _, both := moved[name]; both {
+			t.Errorf("%s has two owners", name)
+		}
+	}
 	for name, p := range moved {
 		old := before[name]
 		select {
@@ -84,11 +89,6 @@ func logMembers(t *testing.T, l LogUnderTest) {
 			t.Errorf("%s: the new owner's store: %v", name, err)
 		}
 	}
-	for name := range a.all(t, partitions-partitions/2) {
-		if _, both := moved[name]; both {
-			t.Errorf("%s has two owners", name)
-		}
-	}
 	if err := a.stop(t); err != nil {
 		t.Fatal(err)
 	}
@@ -100,6 +100,34 @@ func logMembers(t *testing.T, l LogUnderTest) {
 	}
 	if err := b.stop(t); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// share waits until two members own all partitions, each of them some, and
+// returns whose are which.
+func share(t *testing.T, a, b *owner, partitions int) (ofA, ofB map[string]ownedPartition) {
+	t.Helper()
+	ofA, ofB = map[string]ownedPartition{}, map[string]ownedPartition{}
+	deadline := time.After(logPatience)
+	for {
+		select {
+		case p := <-a.partitions:
+			ofA[p.Name()] = p
+		case p := <-b.partitions:
+			ofB[p.Name()] = p
+		case <-deadline:
+			t.Fatalf("of %d partitions one member has %d, the other %d", partitions, len(ofA), len(ofB))
+		}
+		for _, owned := range []map[string]ownedPartition{ofA, ofB} {
+			for name, p := range owned {
+				if p.ctx.Err() != nil {
+					delete(owned, name)
+				}
+			}
+		}
+		if len(ofA) > 0 && len(ofB) > 0 && len(ofA)+len(ofB) >= partitions {
+			return ofA, ofB
+		}
 	}
 }
 
