@@ -42,6 +42,7 @@ func newWorld(t *testing.T, s *keys.Schema, seed uint64) *world {
 	w.log = pipelinetest.NewLog(w.parts)
 	if r.IntN(2) == 0 { // acknowledgements come late and out of order
 		var mu sync.Mutex
+		r := rand.New(rand.NewPCG(seed, 8))
 		w.log.Ack = func(ack func()) {
 			mu.Lock()
 			late := time.Duration(r.IntN(50)) * time.Millisecond

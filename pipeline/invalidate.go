@@ -45,7 +45,7 @@ func (inv *Invalidator) own(ctx context.Context, p Partition) error {
 		defer inv.Hooks.Owned(p.Name(), false)
 	}
 	cursors, gap := p.Cursors()
-	for {
+	for attempt := 1; ; attempt++ {
 		w := newWorker(inv, p, cursors, gap)
 		err := w.run(ctx)
 		lost, ok := errors.AsType[*LogGapError](err)
@@ -59,6 +59,9 @@ func (inv *Invalidator) own(ctx context.Context, p Partition) error {
 		// the log begins, after everything was invalidated in both.
 		gap = lost.Error()
 		cursors = resumeAt(w.cursors(), lost)
+		if err := sleep(ctx, backoff(attempt)); err != nil {
+			return nil
+		}
 	}
 }
 
