@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,15 +39,16 @@ type Env struct {
 
 	mu       sync.Mutex
 	servers  []*Server
-	versions []string // "mysqld 9.7.4", in order of first start
+	versions map[string][]string // by backend: "mysqld 9.7.4", in order of first start
 	closed   bool
 }
 
 // backend starts servers as processes or as containers.
 type backend interface {
 	name() string
-	// launch prepares one server and returns it stopped; what it needs on disk is below dir.
-	launch(ctx context.Context, spec *spec, dir string) (instance, error)
+	// launch prepares one server and returns it stopped, with the name of the backend that runs it; what it needs on disk is
+	// below dir.
+	launch(ctx context.Context, spec *spec, dir string) (inst instance, by string, err error)
 	// tool returns the command line that runs one of the servers' own tools.
 	tool(ctx context.Context, name string) ([]string, error)
 	close() error
@@ -66,7 +68,7 @@ func Open(ctx context.Context, o Options) (*Env, error) {
 		return nil, err
 	}
 	sweep(o.DataDir, o.Log)
-	e := &Env{log: o.Log, cache: &cache{dir: cacheDir, log: o.Log, noDownload: o.NoDownload}}
+	e := &Env{versions: map[string][]string{}, log: o.Log, cache: &cache{dir: cacheDir, log: o.Log, noDownload: o.NoDownload}}
 	if e.root, e.lock, err = newRoot(o.DataDir); err != nil {
 		return nil, err
 	}
@@ -74,15 +76,6 @@ func Open(ctx context.Context, o Options) (*Env, error) {
 		return nil, errors.Join(err, e.removeRoot())
 	}
 	return e, nil
-}
-
-// chooseBackend picks containers or processes.
-func chooseBackend(_ context.Context, o Options, e *Env) (backend, error) {
-	switch o.Mode {
-	case Auto, Native, "":
-		return &native{cache: e.cache}, nil
-	}
-	return nil, fmt.Errorf("testenv mode %q is unknown", o.Mode)
 }
 
 func cacheDir(dir string) (string, error) {
@@ -106,7 +99,11 @@ func (e *Env) Describe() string {
 	if len(e.versions) == 0 {
 		return e.backend.name() + ": no server started yet"
 	}
-	return e.backend.name() + ": " + strings.Join(e.versions, ", ")
+	var parts []string
+	for _, by := range slices.Sorted(maps.Keys(e.versions)) {
+		parts = append(parts, by+": "+strings.Join(e.versions[by], ", "))
+	}
+	return strings.Join(parts, "; ")
 }
 
 // Tool returns the command line that runs one of the servers' own tools: "mysql", "mysqlbinlog", "mariadb",
@@ -152,8 +149,8 @@ func (e *Env) add(s *Server) error {
 		return errors.Join(errors.New("testenv is closed"), s.Close())
 	}
 	e.servers = append(e.servers, s)
-	if v := s.Kind + " " + s.Version(); !slices.Contains(e.versions, v) {
-		e.versions = append(e.versions, v)
+	if v := s.Kind + " " + s.Version(); !slices.Contains(e.versions[s.by], v) {
+		e.versions[s.by] = append(e.versions[s.by], v)
 	}
 	return nil
 }
@@ -174,6 +171,20 @@ func newRoot(parent string) (string, *flock.Flock, error) {
 		return "", nil, errors.Join(fmt.Errorf("lock %s: %w", root, err), os.RemoveAll(root))
 	}
 	return root, lock, nil
+}
+
+// rootInUse tells whether the environment that made root still lives.
+func rootInUse(root string) bool {
+	path := filepath.Join(root, "lock")
+	if _, err := os.Stat(path); err != nil {
+		return false
+	}
+	lock := flock.New(path)
+	free, err := lock.TryLock()
+	if free {
+		_ = lock.Unlock()
+	}
+	return err != nil || !free
 }
 
 // sweep removes the data of environments whose owner died, and ends servers that outlived it (none should: see process.go).

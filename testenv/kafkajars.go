@@ -34,13 +34,18 @@ func (n *native) kafkaJava(ctx context.Context) ([]string, stamp, error) {
 	if err != nil {
 		return nil, stamp{}, err
 	}
-	root, st, err := n.cache.folder(ctx, "kafka", kafkaPom, func(ctx context.Context, dir string) (stamp, error) {
-		return stamp{Version: kafkaVersion}, n.cache.kafkaJars(ctx, dir)
-	})
+	root, st, err := n.kafkaFolder(ctx)
 	if err != nil {
 		return nil, st, err
 	}
 	return append(java, "-cp", filepath.Join(root, "lib", "*")), st, nil
+}
+
+// kafkaFolder returns the folder whose lib holds Kafka's jars.
+func (n *native) kafkaFolder(ctx context.Context) (string, stamp, error) {
+	return n.cache.folder(ctx, "kafka", kafkaPom, func(ctx context.Context, dir string) (stamp, error) {
+		return stamp{Version: kafkaVersion}, n.cache.kafkaJars(ctx, dir)
+	})
 }
 
 // kafkaJars lets Maven resolve Kafka's dependencies, with its user's own settings (mirrors, proxies).

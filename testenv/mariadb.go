@@ -7,16 +7,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 )
 
 // MariaDB starts a MariaDB server and waits until it answers. GTIDs are always on there.
 func (e *Env) MariaDB(ctx context.Context, o MySQLOptions) (*Server, error) {
 	args := []string{
-		"--log-bin=binlog", "--binlog-format=ROW", "--binlog-row-metadata=FULL", "--log-slave-updates=ON", "--pid-file=pid",
+		"--log-bin=binlog", "--binlog-format=ROW", "--binlog-row-metadata=FULL", "--log-slave-updates=ON",
 	}
 	s, err := e.sqlServer(ctx, o, &spec{
 		kind: "mariadbd", component: "mariadb", args: append(args, sqlArgs(o)...), native: nativeMariaDB,
-		container: containerSpec{env: map[string]string{"MARIADB_ALLOW_EMPTY_ROOT_PASSWORD": "yes"}},
+		container: containerSpec{cmd: []string{"mariadbd"}, env: map[string]string{"MARIADB_ALLOW_EMPTY_ROOT_PASSWORD": "yes"}},
 	})
 	if err != nil || o.ReplicaOf == nil {
 		return s, err
@@ -33,27 +34,36 @@ func nativeMariaDB(ctx context.Context, n *native, sp *spec, dir string) (*proce
 	if err != nil {
 		return nil, err
 	}
-	argv, err := program(root, "mariadbd", "usr/sbin/mariadbd")
+	template, err := n.mariadbTemplate(ctx, root, st, initialiseArgs(sp.args))
 	if err != nil {
 		return nil, err
 	}
-	share := filepath.Join(root, "usr/share/mariadb")
-	argv = append(argv, "--no-defaults", "--basedir="+filepath.Join(root, "usr"), "--lc-messages-dir="+share,
-		"--character-sets-dir="+filepath.Join(share, "charsets"), "--plugin-dir="+filepath.Join(root, "usr/lib/mysql/plugin"))
-	argv = append(argv, asUser()...)
-	once := initialiseArgs(sp.args)
-	template, err := n.cache.template(ctx, "mariadb", fmt.Sprint("1", st.Packages, once), func(ctx context.Context, dir string) error {
-		n.cache.log("mariadb: initialising a data folder")
-		return bootstrapMariaDB(ctx, append(append([]string{}, argv...), once...), share, filepath.Join(dir, "data"))
-	})
+	argv, err := mariadbProgram(root)
 	if err != nil {
 		return nil, err
 	}
 	data := filepath.Join(dir, "data")
-	if err := copyTree(filepath.Join(template, "data"), data); err != nil {
-		return nil, err
+	return &process{argv: slices.Concat(argv, sqlPaths(data), sp.args)}, copyTree(filepath.Join(template, "data"), data)
+}
+
+func mariadbProgram(root string) ([]string, error) {
+	share := filepath.Join(root, "usr/share/mariadb")
+	argv, err := program(root, "mariadbd", "usr/sbin/mariadbd")
+	argv = append(argv, "--no-defaults", "--basedir="+filepath.Join(root, "usr"), "--lc-messages-dir="+share,
+		"--character-sets-dir="+filepath.Join(share, "charsets"), "--plugin-dir="+filepath.Join(root, "usr/lib/mysql/plugin"))
+	return append(argv, asUser()...), err
+}
+
+// mariadbTemplate returns the folder that holds an initialised data folder.
+func (n *native) mariadbTemplate(ctx context.Context, root string, st stamp, once []string) (string, error) {
+	argv, err := mariadbProgram(root)
+	if err != nil {
+		return "", err
 	}
-	return &process{argv: append(append(argv, "--datadir="+data), sp.args...)}, nil
+	return n.cache.template(ctx, "mariadb", fmt.Sprint("1", st.Packages, once), func(ctx context.Context, dir string) error {
+		n.cache.log("mariadb: initialising a data folder")
+		return bootstrapMariaDB(ctx, slices.Concat(argv, once), filepath.Join(root, "usr/share/mariadb"), filepath.Join(dir, "data"))
+	})
 }
 
 // bootstrapMariaDB creates the system tables as the script mariadb-install-db does, which cannot run from a folder: it

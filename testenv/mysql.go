@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -36,11 +37,11 @@ func nextServerID() string {
 func (e *Env) MySQL(ctx context.Context, o MySQLOptions) (*Server, error) {
 	args := []string{
 		"--gtid-mode=ON", "--enforce-gtid-consistency=ON", "--log-bin=binlog", "--binlog-row-metadata=FULL", "--mysqlx=OFF",
-		"--secure-file-priv=NULL", "--pid-file=pid", "--table-definition-cache=400",
+		"--secure-file-priv=NULL", "--table-definition-cache=400",
 	}
 	s, err := e.sqlServer(ctx, o, &spec{
 		kind: "mysqld", component: "mysql", args: append(args, sqlArgs(o)...), native: nativeMySQL,
-		container: containerSpec{env: map[string]string{"MYSQL_ALLOW_EMPTY_PASSWORD": "yes"}},
+		container: containerSpec{cmd: []string{"mysqld"}, env: map[string]string{"MYSQL_ALLOW_EMPTY_PASSWORD": "yes"}},
 	})
 	if err != nil || o.ReplicaOf == nil {
 		return s, err
@@ -53,7 +54,7 @@ func (e *Env) MySQL(ctx context.Context, o MySQLOptions) (*Server, error) {
 // sqlArgs are the arguments that MySQL and MariaDB share.
 func sqlArgs(o MySQLOptions) []string {
 	args := []string{
-		"--server-id=" + nextServerID(), "--bind-address=127.0.0.1", "--socket=socket", "--binlog-row-image=FULL",
+		"--server-id=" + nextServerID(), "--bind-address=127.0.0.1", "--binlog-row-image=FULL",
 		"--innodb-buffer-pool-size=128M", "--table-open-cache=400", "--max-connections=300",
 	}
 	if o.Fast {
@@ -137,6 +138,12 @@ func asUser() []string {
 	return nil
 }
 
+// sqlPaths are the arguments of a process's files. The socket's path is relative to the data folder, because a socket's
+// full path may have 107 bytes only.
+func sqlPaths(data string) []string {
+	return []string{"--datadir=" + data, "--socket=socket", "--pid-file=pid"}
+}
+
 // initialiseArgs are the arguments that decide the format of a data folder; all others may change from start to start.
 func initialiseArgs(args []string) (chosen []string) {
 	for _, a := range args {
@@ -155,30 +162,40 @@ func nativeMySQL(ctx context.Context, n *native, sp *spec, dir string) (*process
 	if err != nil {
 		return nil, err
 	}
-	argv, err := program(root, "mysqld", "usr/sbin/mysqld")
+	template, err := n.mysqlTemplate(ctx, root, st, initialiseArgs(sp.args))
 	if err != nil {
 		return nil, err
 	}
-	argv = append(argv, "--no-defaults", "--basedir="+filepath.Join(root, "usr"), "--lc-messages-dir="+filepath.Join(root, "usr/share/mysql"),
-		"--plugin-dir="+filepath.Join(root, "usr/lib/mysql/plugin"))
-	argv = append(argv, asUser()...)
-	once := initialiseArgs(sp.args)
-	template, err := n.cache.template(ctx, "mysql", fmt.Sprint("1", st.Packages, once), func(ctx context.Context, dir string) error {
-		n.cache.log("mysql: initialising a data folder")
-		args := append(append([]string{}, argv[1:]...), "--initialize-insecure", "--datadir="+filepath.Join(dir, "data"), "--disable-log-bin",
-			"--mysqlx=OFF", "--secure-file-priv=NULL", "--innodb-redo-log-capacity=32M")
-		if out, err := exec.CommandContext(ctx, argv[0], append(args, once...)...).CombinedOutput(); err != nil {
-			return fmt.Errorf("initialise a data folder: %w\n%s", err, out)
-		}
-		return os.Remove(filepath.Join(dir, "data/auto.cnf")) // holds server_uuid: each copy makes its own
-	})
+	argv, err := mysqlProgram(root)
 	if err != nil {
 		return nil, err
 	}
 	data := filepath.Join(dir, "data")
-	if err := copyTree(filepath.Join(template, "data"), data); err != nil {
-		return nil, err
+	return &process{argv: slices.Concat(argv, sqlPaths(data), sp.args)}, copyTree(filepath.Join(template, "data"), data)
+}
+
+func mysqlProgram(root string) ([]string, error) {
+	argv, err := program(root, "mysqld", "usr/sbin/mysqld")
+	argv = append(argv, "--no-defaults", "--basedir="+filepath.Join(root, "usr"), "--lc-messages-dir="+filepath.Join(root, "usr/share/mysql"),
+		"--plugin-dir="+filepath.Join(root, "usr/lib/mysql/plugin"))
+	return append(argv, asUser()...), err
+}
+
+// mysqlTemplate returns the folder that holds an initialised data folder.
+func (n *native) mysqlTemplate(ctx context.Context, root string, st stamp, once []string) (string, error) {
+	argv, err := mysqlProgram(root)
+	if err != nil {
+		return "", err
 	}
-	// The socket's path is relative to the data folder, because a socket's full path may have 107 bytes only.
-	return &process{argv: append(append(argv, "--datadir="+data), sp.args...)}, nil
+	return n.cache.template(ctx, "mysql", fmt.Sprint("1", st.Packages, once), func(ctx context.Context, dir string) error {
+		n.cache.log("mysql: initialising a data folder")
+		args := slices.Concat(argv[1:], once, []string{
+			"--initialize-insecure", "--datadir=" + filepath.Join(dir, "data"), "--disable-log-bin",
+			"--mysqlx=OFF", "--secure-file-priv=NULL", "--innodb-redo-log-capacity=32M",
+		})
+		if out, err := exec.CommandContext(ctx, argv[0], args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("initialise a data folder: %w\n%s", err, out)
+		}
+		return os.Remove(filepath.Join(dir, "data/auto.cnf")) // holds server_uuid: each copy makes its own
+	})
 }

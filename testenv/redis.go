@@ -73,7 +73,8 @@ func redisReady(ctx context.Context, s *Server) (version string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if pid := infoField(info, "process_id"); s.Pid() != 0 && pid != strconv.Itoa(s.Pid()) {
+	// Inside a container the process has another id, and the engine reports a taken port.
+	if pid := infoField(info, "process_id"); s.by == (*native)(nil).name() && s.Pid() != 0 && pid != strconv.Itoa(s.Pid()) {
 		return "", fmt.Errorf("%w: process %s answers", errPortTaken, pid)
 	}
 	if version = infoField(info, "valkey_version"); version == "" {

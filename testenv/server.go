@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -22,6 +20,7 @@ type Server struct {
 	Nodes []*Server
 
 	inst  instance
+	by    string // the backend that runs it
 	spec  *spec
 	ports []port
 
@@ -114,12 +113,12 @@ func (e *Env) runOn(ctx context.Context, ports []port, sp *spec) (*Server, error
 		return nil, err
 	}
 	sp.ports = ports
-	inst, err := e.backend.launch(ctx, sp, dir)
+	inst, by, err := e.backend.launch(ctx, sp, dir)
 	if err != nil {
 		releasePorts(ports)
 		return nil, fmt.Errorf("start %s: %w", sp.kind, err)
 	}
-	s := &Server{Kind: sp.kind, Addr: ports[0].addr(), inst: inst, spec: sp, ports: ports}
+	s := &Server{Kind: sp.kind, Addr: ports[0].addr(), inst: inst, by: by, spec: sp, ports: ports}
 	if err := s.Start(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -273,35 +272,4 @@ func (s *Server) Version() string {
 func (s *Server) LogTail(n int) string {
 	lines := bytes.Split(bytes.TrimRight(s.inst.logs(), "\n"), []byte("\n"))
 	return string(bytes.Join(lines[max(0, len(lines)-n):], []byte("\n")))
-}
-
-// native runs servers as processes.
-type native struct{ cache *cache }
-
-func (n *native) name() string { return "native" }
-func (n *native) close() error { return nil }
-
-func (n *native) launch(ctx context.Context, sp *spec, dir string) (instance, error) {
-	p, err := sp.native(ctx, n, sp, dir)
-	if err != nil {
-		return nil, err
-	}
-	p.dir = dir
-	for name, text := range sp.files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			return nil, err
-		}
-	}
-	return p, nil
-}
-
-// program returns the command line of a program in a component's folder, run by that folder's own loader and libraries:
-// they are newer than the machine's, and are not on its search path.
-func program(root, argv0, path string) ([]string, error) {
-	loaders, _ := filepath.Glob(filepath.Join(root, "usr/lib/*/ld-linux*.so.*"))
-	if len(loaders) == 0 {
-		return nil, fmt.Errorf("no program loader in %s: remove that folder, it will be unpacked again", root)
-	}
-	loader := loaders[0]
-	return []string{loader, "--library-path", filepath.Dir(loader), "--argv0", argv0, filepath.Join(root, path)}, nil
 }

@@ -3,7 +3,6 @@ package testenv
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 )
 
 // kafkaTools are the main classes behind the scripts of Kafka's own distribution.
@@ -27,18 +26,30 @@ var packagedTools = map[string][2]string{
 	"valkey-cli":     {"valkey", "usr/bin/valkey-cli"},
 }
 
-func (n *native) tool(ctx context.Context, name string) ([]string, error) {
-	if class, ok := kafkaTools[name]; ok {
-		java, _, err := n.kafkaJava(ctx)
-		return append(java, class), err
+// toolOf returns the component that a tool belongs to, and its path there; Kafka's tools are classes and have none.
+func toolOf(name string) (component, path string, err error) {
+	if _, ok := kafkaTools[name]; ok {
+		return "kafka", "", nil
 	}
 	t, ok := packagedTools[name]
 	if !ok {
-		return nil, fmt.Errorf("testenv knows no tool %q", name)
+		return "", "", fmt.Errorf("testenv knows no tool %q", name)
 	}
-	root, _, err := n.cache.packaged(ctx, t[0])
+	return t[0], t[1], nil
+}
+
+func (n *native) tool(ctx context.Context, name string) ([]string, error) {
+	component, path, err := toolOf(name)
 	if err != nil {
 		return nil, err
 	}
-	return program(root, filepath.Base(t[1]), t[1])
+	if path == "" {
+		java, _, err := n.kafkaJava(ctx)
+		return append(java, kafkaTools[name]), err
+	}
+	root, _, err := n.cache.packaged(ctx, component)
+	if err != nil {
+		return nil, err
+	}
+	return program(root, name, path)
 }
