@@ -1,0 +1,99 @@
+package doubletap_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/doubletap-cdc/doubletap"
+
+type pkg struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string
+	Standard   bool
+}
+
+// list returns the module's packages, and what the go command knows of those
+// that they depend on.
+func list(t *testing.T) (own map[string]pkg, standard map[string]bool) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-json=ImportPath,Imports,Deps,Standard", "./...")
+	out, err := cmd.Output()
+	if err != nil {
+		var failed *exec.ExitError
+		errors.As(err, &failed)
+		t.Fatalf("go list: %v: %s", err, failed.Stderr)
+	}
+	own, standard = map[string]pkg{}, map[string]bool{}
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		if err := d.Decode(&p); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		standard[p.ImportPath] = p.Standard
+		if p.ImportPath == module || strings.HasPrefix(p.ImportPath, module+"/") {
+			own[strings.TrimPrefix(p.ImportPath, module+"/")] = p
+		}
+	}
+	return own, standard
+}
+
+// below says which of these packages each may depend on. keys is light, since
+// applications import it, and cache as well; the engine depends on nothing else.
+var below = map[string][]string{
+	"keys":     nil,
+	"cache":    {"keys"},
+	"pipeline": {"keys"},
+	"binlog":   {"keys", "pipeline"},
+	"bus":      {"keys", "pipeline"},
+	"deleter":  {"keys", "pipeline"},
+	"admin":    {"keys", "pipeline"},
+	"config":   {"keys", "pipeline"},
+}
+
+// libraries says which third parties the light packages may import.
+var libraries = map[string][]string{
+	"keys":     {"github.com/goccy/go-yaml", "github.com/expr-lang/expr"},
+	"pipeline": nil,
+}
+
+// TestArrows guards what may import what (docs/architecture.md).
+func TestArrows(t *testing.T) {
+	own, standard := list(t)
+	for name, p := range own {
+		top, _, _ := strings.Cut(name, "/")
+		for other := range below {
+			if ok, known := below[top]; known && other != top && !slices.Contains(ok, other) && slices.Contains(p.Deps, module+"/"+other) {
+				t.Errorf("%s depends on %s", name, other)
+			}
+		}
+		for _, banned := range []string{"testing", module + "/testenv", module + "/pipeline/pipelinetest"} {
+			if top == "cmd" && slices.Contains(p.Deps, banned) {
+				t.Errorf("%s links %s", name, banned)
+			}
+		}
+		if slices.Contains([]string{"util", "utils", "common", "helper", "helpers", "misc"}, path.Base(name)) {
+			t.Errorf("package %s: the name does not say what it is for", name)
+		}
+	}
+	for name, ok := range libraries {
+		if _, there := own[name]; !there {
+			t.Errorf("package %s is not there", name)
+		}
+		for _, imp := range own[name].Imports {
+			third := !standard[imp] && !strings.HasPrefix(imp, module+"/")
+			if third && !slices.ContainsFunc(ok, func(p string) bool { return imp == p || strings.HasPrefix(imp, p+"/") }) {
+				t.Errorf("%s imports %s", name, imp)
+			}
+		}
+	}
+}
