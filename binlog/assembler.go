@@ -139,10 +139,15 @@ func (a *assembler) rowsOf(ctx context.Context, e *rowsEvent) error {
 		a.addRow(p, e.kind.before, e.kind.after)
 		return a.flushIfFull(ctx)
 	}
+	if len(e.rows) == 0 {
+		// With a MINIMAL image and nothing but defaults a row takes no room.
+		a.invalidate(p.db+"."+p.name+": a row image has no columns", p.scope())
+	}
 	for rest := e.rows; len(rest) > 0; {
 		ref := a.addRow(p, e.kind.before, e.kind.after)
 		var doubt string
 		var err error
+		left := len(rest)
 		if ref.before >= 0 {
 			rest, a.buf, doubt, err = p.image(rest, e.bitmap[0], false, e.kind.partial, a.vals[ref.before:ref.before+len(p.wanted)], a.buf)
 		}
@@ -151,6 +156,8 @@ func (a *assembler) rowsOf(ctx context.Context, e *rowsEvent) error {
 		}
 		if err != nil {
 			doubt = err.Error()
+		} else if doubt == "" && len(rest) == left {
+			doubt = "a row image has no columns"
 		}
 		if doubt != "" {
 			a.dropRow(ref)

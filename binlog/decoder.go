@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -170,7 +171,7 @@ func (d *decoder) gtid(h *replication.EventHeader, body []byte, start uint64) er
 	if err != nil {
 		return fmt.Errorf("read the GTID event at %s:%d: %w", d.file, start, err)
 	}
-	txn := pipeline.Txn{GTID: fmt.Sprintf("%s:%d", sid, e.GNO), File: d.file, Offset: start}
+	txn := pipeline.Txn{GTID: sid.String() + ":" + strconv.FormatInt(e.GNO, 10), File: d.file, Offset: start}
 	if tag := e.Tag.String(); tag != "" {
 		txn.GTID = fmt.Sprintf("%s:%s:%d", sid, tag, e.GNO)
 	}

@@ -122,10 +122,11 @@ func (r *replicationSource) syncerConfig(ctx context.Context, conn *hangUp, d *d
 			stop := context.AfterFunc(ctx, cancel)
 			defer stop()
 			c, err := (&net.Dialer{}).DialContext(dctx, network, addr)
-			if err == nil {
-				conn.set(c)
+			if err != nil {
+				return nil, err
 			}
-			return c, err
+			conn.set(c)
+			return &calmConn{Conn: c}, nil
 		},
 		Option: func(c *client.Conn) error {
 			_, err := c.Execute(fmt.Sprintf("SET SESSION net_write_timeout = %d", int(heldTimeout.Seconds())))
@@ -178,13 +179,16 @@ var errHistory = errors.New("the source's history has changed")
 // for many things: most of them Check finds by itself (purged, or never
 // executed); the others are given one more try.
 func (h *history) classify(err error) error {
-	const fatalReading = mysql.ER_MASTER_FATAL_ERROR_READING_BINLOG
+	const (
+		fatalReading = mysql.ER_MASTER_FATAL_ERROR_READING_BINLOG
+		mariaSameID  = 4052
+	)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
 	case errors.Is(err, errHistory):
 		h.refused = err.Error()
-	case serverCode(err) == fatalReading && sameServerID(err):
+	case serverCode(err) == mariaSameID, serverCode(err) == fatalReading && sameServerID(err):
 		return fmt.Errorf("another replica uses the server id %d: give this tailer one of its own: %w", h.cfg.ServerID, err)
 	case serverCode(err) == fatalReading && h.warned != "":
 		h.refused = "the source will not send what follows: " + err.Error()

@@ -212,11 +212,11 @@ type state struct {
 // purged must be in it, and all of it must have been executed. The second is
 // what the protocol hides after a failover or a restore.
 func (s state) cannotResume(set gtidSet) string {
-	if !set.contains(s.purged) {
-		return fmt.Sprintf("transactions after %q are no longer in the binlogs; purged are %q", set, s.purged)
-	}
 	if !s.executed.contains(set) {
 		return fmt.Sprintf("the source never executed all of %q; it has %q (it was reset, restored, or is another server)", set, s.executed)
+	}
+	if !set.contains(s.purged) {
+		return fmt.Sprintf("transactions after %q are no longer in the binlogs; purged are %q", set, s.purged)
 	}
 	return ""
 }

@@ -77,7 +77,7 @@ func rule(name, table string, columns ...string) string {
 	for _, c := range columns {
 		key += ":{" + c + "}"
 	}
-	return fmt.Sprintf("  - name: %s\n    table: %s\n    key: %q\n", name, table, key)
+	return fmt.Sprintf("  - name: %s\n    table: %q\n    key: %q\n", name, table, key)
 }
 
 // newTail starts to follow a server from now on.
