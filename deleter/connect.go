@@ -177,6 +177,7 @@ func explain(err error) error {
 		{"cluster support disabled", "this is not a Cluster: set redis.mode: standalone, or leave it out"},
 		{"CROSSSLOT", "this is a Cluster: set redis.mode: cluster, or leave it out"},
 		{"MOVED", "this is a Cluster: set redis.mode: cluster, or leave it out"},
+		{"x509: ", "check redis.tls: ca, server_name"},
 		{"all sentinels specified in configuration are unreachable", "check redis.addrs (of the Sentinels), redis.master and redis.sentinel_password"},
 	} {
 		if strings.Contains(text, e.has) {
@@ -184,7 +185,7 @@ func explain(err error) error {
 		}
 	}
 	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
-		return fmt.Errorf("%w; no answer in time: is Redis up and not blocked by a slow command?", err)
+		return fmt.Errorf("%w; no answer in time: is Redis up, not blocked by a slow command, and is redis.tls as it wants it?", err)
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package deleter
 import (
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/doubletap-cdc/doubletap/pipeline/pipelinetest"
@@ -57,7 +58,7 @@ func FuzzGlob(f *testing.F) {
 	f.Add("*a*a*a*b", "aaaaaaaa")
 	f.Add("[", "[")
 	f.Fuzz(func(t *testing.T, pattern, key string) {
-		if len(pattern) > 20 || len(key) > 40 {
+		if strings.Count(pattern, "*") > 4 || len(key) > 40 {
 			return // the oracle takes exponential time
 		}
 		if got, want := compile(pattern).match(key), pipelinetest.Match(pattern, key); got != want {

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -131,61 +129,6 @@ func TestSweepIsNotFooledByARestart(t *testing.T) {
 	}
 }
 
-// proxy stands before a server and can be switched to another one, which breaks
-// its connections.
-type proxy struct {
-	net.Listener
-	mu     sync.Mutex
-	target string
-	conns  []net.Conn
-}
-
-func newProxy(t *testing.T, target string) *proxy {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &proxy{Listener: l, target: target}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			p.mu.Lock()
-			out, err := new(net.Dialer).DialContext(t.Context(), "tcp", p.target)
-			if err != nil {
-				t.Error(err)
-				in.Close() //nolint:errcheck // the client notices
-				p.mu.Unlock()
-				continue
-			}
-			p.conns = append(p.conns, in, out)
-			p.mu.Unlock()
-			wg.Go(func() { io.Copy(out, in) }) //nolint:errcheck // ends when broken
-			wg.Go(func() { io.Copy(in, out) }) //nolint:errcheck // ends when broken
-		}
-	})
-	t.Cleanup(func() {
-		l.Close() //nolint:errcheck // a test's listener
-		p.to("")
-		wg.Wait()
-	})
-	return p
-}
-
-func (p *proxy) to(target string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.target = target
-	for _, c := range p.conns {
-		c.Close() //nolint:errcheck // may be closed already
-	}
-	p.conns = nil
-}
-
 // TestSweepNoticesAnotherServer: a restart or failover between two SCANs breaks
 // no command; only the run id tells.
 func TestSweepNoticesAnotherServer(t *testing.T) {
@@ -199,7 +142,7 @@ func TestSweepNoticesAnotherServer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p := newProxy(t, a.Addr)
+	p := newProxy(t, a.Addr, nil)
 	r := open(t, Config{Addrs: []string{p.Addr().String()}})
 	steps := 0
 	_, err := r.sweep(t.Context(), []string{"item:*"}, func(_ context.Context, _ redis.UniversalClient, keys []string) (int, error) {
