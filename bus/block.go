@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"github.com/doubletap-cdc/doubletap/pipeline"
 )
@@ -32,6 +33,7 @@ func appendBlock(dst []byte, records [][]byte) ([]byte, int) {
 		size += len(records[n])
 		n++
 	}
+	dst = slices.Grow(dst, size+n*binary.MaxVarintLen32+16) // once, not by doubling
 	start := len(dst)
 	dst = append(dst, blockVersion)
 	dst = binary.AppendUvarint(dst, uint64(n))

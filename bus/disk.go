@@ -102,12 +102,13 @@ func (d *disk) append(end int64, records [][]byte) error {
 	if n := len(d.segments); n > 0 {
 		s = d.segments[n-1]
 	}
+	dir, limit := d.dir, d.bytes
 	d.mu.RUnlock()
-	full := s != nil && s.end > s.base && (s.bytes >= d.bytes || time.Since(s.created) >= d.age)
+	full := s != nil && s.end > s.base && (s.bytes >= limit || time.Since(s.created) >= d.age)
 	if s == nil || full {
-		next, err := createSegment(d.dir, end)
+		next, err := createSegment(dir, end)
 		if err != nil {
-			return fmt.Errorf("create a segment of the log in %s: %w", d.dir, err)
+			return fmt.Errorf("create a segment of the log in %s: %w", dir, err)
 		}
 		d.mu.Lock()
 		d.segments = append(d.segments, next)
@@ -122,7 +123,7 @@ func (d *disk) append(end int64, records [][]byte) error {
 	}
 	end, size, err := s.append(end, records)
 	if err != nil {
-		return fmt.Errorf("write the log in %s: %w", d.dir, err)
+		return fmt.Errorf("write the log in %s: %w", dir, err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
