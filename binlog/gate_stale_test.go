@@ -225,3 +225,25 @@ func splitAddr(t testing.TB, addr string) (string, uint16) {
 }
 
 func TestMain(m *testing.M) { envtest.Main(m) }
+
+// cascadeIsLogged deletes the parent row and says whether the child's delete is
+// in the binlog.
+func cascadeIsLogged(t testing.TB, cfg Config, db string) bool {
+	t.Helper()
+	stream, c := follow(t, t.Context(), cfg), mustConnect(t, cfg)
+	mustExec(t, c, "DELETE FROM "+db+".parent", "INSERT INTO "+db+".parent VALUES (2)")
+	for child := false; ; {
+		e, err := stream.s.GetEvent(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows, ok := e.Event.(*replication.RowsEvent)
+		switch {
+		case !ok:
+		case string(rows.Table.Table) == "child":
+			child = true
+		case rows.Rows[0][0] == int32(2):
+			return child
+		}
+	}
+}

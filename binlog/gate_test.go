@@ -24,16 +24,19 @@ import (
 func TestGateLetsNoStaleReadThrough(t *testing.T) {
 	for _, c := range []struct {
 		name    string
-		args    []string
+		start   func(testing.TB, ...testenv.MySQLOptions) *testenv.Server
+		own     []testenv.MySQLOptions
 		writers int
 	}{
-		{"one writer", nil, 0},
-		{"16 writers", nil, 16},
-		{"binlog_order_commits off", []string{"--binlog-order-commits=OFF"}, 16},
+		{"mysql, one writer", envtest.MySQL, nil, 0},
+		{"mysql, 16 writers", envtest.MySQL, nil, 16},
+		{"mysql, binlog_order_commits off", envtest.MySQL, []testenv.MySQLOptions{{Args: []string{"--binlog-order-commits=OFF"}}}, 16},
+		{"mariadb, one writer", envtest.MariaDB, nil, 0},
+		{"mariadb, 16 writers", envtest.MariaDB, []testenv.MySQLOptions{{Args: []string{"--sync-binlog=1"}}}, 16},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := envtest.MySQL(t, testenv.MySQLOptions{Args: c.args})
-			p := probe{cfg: rootConfig(s), db: envtest.Database(t, s), writers: c.writers, checks: 400}
+			s := c.start(t, c.own...)
+			p := probe{cfg: rootConfig(s), db: envtest.Database(t, s), writers: c.writers, checks: 300}
 			open := p.run(t)
 			if open.stale == 0 {
 				t.Error("no stale read without the gate: the test shows nothing")
@@ -42,12 +45,24 @@ func TestGateLetsNoStaleReadThrough(t *testing.T) {
 			t.Cleanup(gate.Close)
 			p.gate, p.checks = gate, 1000
 			gated := p.run(t)
-			t.Logf("stale: %d of 400 without, %d of 1000 with the gate; held %v on average, %v at most",
+			t.Logf("stale: %d of 300 without, %d of 1000 with the gate; held %v on average, %v at most",
 				open.stale, gated.stale, gated.heldTotal/1000, gated.held)
 			if gated.stale != 0 {
 				t.Errorf("%d stale reads behind the gate", gated.stale)
 			}
 		})
+	}
+}
+
+// Where a MariaDB server's snapshots run ahead of its readers, the gate stays
+// closed and says why; preflight refuses such a server.
+func TestGateRefusesThreadScheduling(t *testing.T) {
+	cfg := rootConfig(envtest.MariaDB(t, testenv.MySQLOptions{Args: []string{"--binlog-optimize-thread-scheduling=OFF"}}))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	g := NewGate(cfg, pipeline.Hooks{Retry: func(_ string, _ int, err error, _ time.Duration) { cancel(err) }})
+	t.Cleanup(g.Close)
+	if err := g.Wait(ctx, pipeline.Txn{GTID: "0-1-1", File: "binlog.000001", Offset: 4}); !errors.Is(err, errThreadScheduling) {
+		t.Errorf("Wait: %v, want %v", err, errThreadScheduling)
 	}
 }
 
@@ -80,35 +95,57 @@ func waitForTable(t *testing.T, p probe) {
 	mustExec(t, mustConnect(t, p.cfg), "SELECT WAIT_FOR_EXECUTED_GTID_SET("+quote(set)+", 20)")
 }
 
-const semiSyncPlugin = "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'"
-
 // stall makes each commit wait for a replica that does not exist: after the
-// binlog has it, before a reader sees it.
+// binlog has it, before a reader sees it. semiSyncOn begins it.
 func stall(t *testing.T, cfg Config, limit time.Duration) {
 	t.Helper()
-	mustExec(t, mustConnect(t, cfg), semiSyncPlugin,
-		"SET GLOBAL rpl_semi_sync_source_wait_no_replica = ON",
-		fmt.Sprintf("SET GLOBAL rpl_semi_sync_source_timeout = %d", limit.Milliseconds()))
+	ms := limit.Milliseconds()
+	if isMariaDB(t, cfg) {
+		mustExec(t, mustConnect(t, cfg), fmt.Sprintf("SET GLOBAL rpl_semi_sync_master_wait_point = AFTER_SYNC, GLOBAL rpl_semi_sync_master_wait_no_slave = ON, GLOBAL rpl_semi_sync_master_timeout = %d", ms))
+		return
+	}
+	mustExec(t, mustConnect(t, cfg), "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'",
+		fmt.Sprintf("SET GLOBAL rpl_semi_sync_source_wait_no_replica = ON, GLOBAL rpl_semi_sync_source_timeout = %d", ms))
 }
 
 func semiSyncOn(t *testing.T, cfg Config) {
 	t.Helper()
-	mustExec(t, mustConnect(t, cfg), "SET GLOBAL rpl_semi_sync_source_enabled = OFF", "SET GLOBAL rpl_semi_sync_source_enabled = ON")
+	name := "rpl_semi_sync_source_enabled"
+	if isMariaDB(t, cfg) {
+		name = "rpl_semi_sync_master_enabled"
+	}
+	mustExec(t, mustConnect(t, cfg), "SET GLOBAL "+name+" = OFF", "SET GLOBAL "+name+" = ON")
+}
+
+func isMariaDB(t *testing.T, cfg Config) bool {
+	t.Helper()
+	srv, err := Detect(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return srv.MariaDB()
+}
+
+// bothFlavors runs a test on an own server of each kind.
+func bothFlavors(t *testing.T, test func(*testing.T, *testenv.Server)) {
+	t.Run("mysql", func(t *testing.T) { test(t, envtest.MySQL(t, testenv.MySQLOptions{})) })
+	t.Run("mariadb", func(t *testing.T) { test(t, envtest.MariaDB(t, testenv.MySQLOptions{})) })
 }
 
 func TestGateHoldsThroughSemiSyncStall(t *testing.T) {
-	s := envtest.MySQL(t, testenv.MySQLOptions{})
-	cfg := rootConfig(s)
-	stall(t, cfg, 3*time.Second)
-	p := probe{cfg: cfg, db: envtest.Database(t, s), checks: 1, before: func() { semiSyncOn(t, cfg) }}
-	if r := p.run(t); r.stale == 0 || r.worst < 2900*time.Millisecond {
-		t.Errorf("without the gate: %d stale, for %v; want 1 for 3 s", r.stale, r.worst)
-	}
-	p.gate = NewGate(cfg, pipeline.Hooks{})
-	t.Cleanup(p.gate.Close)
-	if r := p.run(t); r.stale != 0 || r.held < 2900*time.Millisecond {
-		t.Errorf("behind the gate: %d stale, held for %v; want 0 and 3 s", r.stale, r.held)
-	}
+	bothFlavors(t, func(t *testing.T, s *testenv.Server) {
+		cfg := rootConfig(s)
+		stall(t, cfg, 3*time.Second)
+		p := probe{cfg: cfg, db: envtest.Database(t, s), checks: 1, before: func() { semiSyncOn(t, cfg) }}
+		if r := p.run(t); r.stale == 0 || r.worst < 2900*time.Millisecond {
+			t.Errorf("without the gate: %d stale, for %v; want 1 for 3 s", r.stale, r.worst)
+		}
+		p.gate = NewGate(cfg, pipeline.Hooks{})
+		t.Cleanup(p.gate.Close)
+		if r := p.run(t); r.stale != 0 || r.held < 2900*time.Millisecond {
+			t.Errorf("behind the gate: %d stale, held for %v; want 0 and 3 s", r.stale, r.held)
+		}
+	})
 }
 
 // stalled returns a transaction that is in the binlog but not visible, and stays
@@ -163,25 +200,42 @@ func asked(t *testing.T, s *testenv.Server) {
 }
 
 func TestGateGoesOnAfterServerDies(t *testing.T) {
-	s := envtest.MySQL(t, testenv.MySQLOptions{})
-	txn := stalled(t, s)
-	var retries atomic.Int64
-	g := NewGate(rootConfig(s), pipeline.Hooks{Retry: func(string, int, error, time.Duration) { retries.Add(1) }})
-	t.Cleanup(g.Close)
-	done := waiting(t.Context(), g, txn)
-	asked(t, s)
-	if err := s.Kill(); err != nil {
+	bothFlavors(t, func(t *testing.T, s *testenv.Server) {
+		txn := stalled(t, s)
+		var retries atomic.Int64
+		g := NewGate(rootConfig(s), pipeline.Hooks{Retry: func(string, int, error, time.Duration) { retries.Add(1) }})
+		t.Cleanup(g.Close)
+		done := waiting(t.Context(), g, txn)
+		eventually(t, "the gate is connected", func() bool { return connections(t, s) > 1 })
+		if err := s.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := result(t, done); err != nil { // recovery commits what is in the binlog
+			t.Errorf("Wait: %v", err)
+		}
+		if retries.Load() == 0 {
+			t.Error("hooks.Retry was not told")
+		}
+	})
+}
+
+// connections is 1 and one more for each connection that runs a gate's question.
+func connections(t *testing.T, s *testenv.Server) int64 {
+	t.Helper()
+	c, err := Connect(t.Context(), rootConfig(s))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Start(t.Context()); err != nil {
+	defer c.Close()
+	res, err := c.Execute("SELECT 1 + COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'SELECT WAIT_FOR_EXECUTED%' OR INFO LIKE 'START TRANSACTION WITH%' OR INFO LIKE 'SHOW SESSION STATUS%' OR INFO = 'ROLLBACK'")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := result(t, done); err != nil { // recovery commits what is in the binlog
-		t.Errorf("Wait: %v", err)
-	}
-	if retries.Load() == 0 {
-		t.Error("hooks.Retry was not told")
-	}
+	n, _ := res.GetInt(0, 0)
+	return n
 }
 
 func TestGateGoesOnAfterServerFreezes(t *testing.T) {
@@ -232,6 +286,24 @@ func executedNow(t *testing.T, cfg Config, ahead int64) pipeline.Txn {
 		last = max(last, r.last)
 	}
 	return pipeline.Txn{GTID: fmt.Sprintf("%s:%d", uuid, last+ahead)}
+}
+
+func TestGateNoticesResetOfMariaDB(t *testing.T) {
+	s := envtest.MariaDB(t, testenv.MySQLOptions{})
+	cfg := rootConfig(s)
+	g := NewGate(cfg, pipeline.Hooks{})
+	t.Cleanup(g.Close)
+	mustExec(t, mustConnect(t, cfg), "FLUSH BINARY LOGS", "CREATE DATABASE gate")
+	first := pipeline.Txn{GTID: "0-1-1", File: "binlog.000001", Offset: 4}
+	if err := g.Wait(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	done := waiting(t.Context(), g, pipeline.Txn{GTID: "0-1-99", File: "binlog.000002", Offset: 1 << 40})
+	eventually(t, "the gate asks", func() bool { return connections(t, s) > 1 })
+	mustExec(t, mustConnect(t, cfg), "RESET MASTER")
+	if err := result(t, done); !errors.Is(err, errOtherHistory) {
+		t.Errorf("Wait: %v, want %v", err, errOtherHistory)
+	}
 }
 
 func TestGateNoticesReset(t *testing.T) {
