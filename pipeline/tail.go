@@ -122,6 +122,11 @@ func (r *tailRun) save(ctx context.Context, c Checkpoint) error {
 
 // stream reads from the stored position until the connection breaks.
 func (r *tailRun) stream(ctx context.Context) error {
+	// The address may lead to another server by now, whose history a gate must
+	// not judge by what the old one has shown.
+	if g, ok := r.Gate.(interface{ Reset() }); ok {
+		g.Reset()
+	}
 	if err := r.check(ctx); err != nil {
 		return err
 	}
