@@ -58,11 +58,11 @@ func openDocker(ctx context.Context, o Options, root string) (*docker, error) {
 	tclog.SetDefault(quiet{})
 	provider, err := testcontainers.NewDockerProvider()
 	if err != nil {
-		return nil, fmt.Errorf("find a Docker engine: %w: start one, or use TESTENV=native", err)
+		return nil, fmt.Errorf("no Docker engine found: start one and set DOCKER_HOST if it is not at the usual place, or use TESTENV=native (%w)", err)
 	}
 	d := &docker{client: provider.Client(), log: o.Log, root: root, noPull: o.NoDownload}
 	if _, err := d.client.Ping(ctx, client.PingOptions{}); err != nil {
-		return nil, fmt.Errorf("no Docker engine answers: %w: start one, or use TESTENV=native", err)
+		return nil, fmt.Errorf("the Docker engine does not answer: %w: start it, or use TESTENV=native", err)
 	}
 	return d, nil
 }

@@ -30,7 +30,6 @@ type Options struct {
 
 // Env is a set of running servers. Its methods may be called concurrently.
 type Env struct {
-	log     func(string)
 	cache   *cache
 	root    string       // data of this environment's servers
 	lock    *flock.Flock // held on root while this process lives
@@ -68,7 +67,7 @@ func Open(ctx context.Context, o Options) (*Env, error) {
 		return nil, err
 	}
 	sweep(o.DataDir, o.Log)
-	e := &Env{versions: map[string][]string{}, log: o.Log, cache: &cache{dir: cacheDir, log: o.Log, noDownload: o.NoDownload}}
+	e := &Env{versions: map[string][]string{}, cache: &cache{dir: cacheDir, log: o.Log, noDownload: o.NoDownload}}
 	if e.root, e.lock, err = newRoot(o.DataDir); err != nil {
 		return nil, err
 	}

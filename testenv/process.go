@@ -18,10 +18,8 @@ import (
 
 // process is a server that runs as a child of this process.
 type process struct {
-	argv    []string
-	env     []string // added to this process's own
-	dir     string   // working folder, pid file and log
-	stopSig syscall.Signal
+	argv []string
+	dir  string // working folder, pid file and log
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
@@ -45,7 +43,6 @@ func (p *process) start(context.Context) error {
 	}
 	cmd := exec.Command(p.argv[0], p.argv[1:]...) //nolint:noctx // the server outlives the call that starts it
 	cmd.Dir, cmd.Stdout, cmd.Stderr = p.dir, out, out
-	cmd.Env = append(os.Environ(), p.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	started, gone := make(chan error, 1), make(chan struct{})
 	go func() {
@@ -95,11 +92,7 @@ func (p *process) signal(sig syscall.Signal) error {
 
 // stop asks the server to end, and kills it when ctx ends first.
 func (p *process) stop(ctx context.Context) error {
-	sig := p.stopSig
-	if sig == 0 {
-		sig = syscall.SIGTERM
-	}
-	if err := p.signal(sig); err != nil {
+	if err := p.signal(syscall.SIGTERM); err != nil {
 		return err
 	}
 	_ = p.signal(syscall.SIGCONT) // a paused server could not answer

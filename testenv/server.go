@@ -60,8 +60,8 @@ type instance interface {
 	remove() error
 }
 
-// startTimeout bounds one start until the server answers. InnoDB recovery and a JVM on a busy machine take seconds.
-const startTimeout = 90 * time.Second
+// startTimeout bounds one start until the server answers. Seconds, but the machine may be busy with many tests.
+const startTimeout = 3 * time.Minute
 
 // run starts a new server, again on other ports where somebody else took them first.
 func (e *Env) run(ctx context.Context, ports int, fixed int, describe func(ports []port) *spec) (*Server, error) {
