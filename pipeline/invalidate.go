@@ -76,16 +76,21 @@ func resumeAt(c Cursors, lost *LogGapError) Cursors {
 // worker is one partition's two passes, between gaps.
 type worker struct {
 	*Invalidator
-	p       Partition
-	gap     string // why everything must be invalidated; "" if it need not be
-	backlog *backlog
+	p   Partition
+	gap string // why everything must be invalidated; "" if it need not be
+	// everything is the plan for the gap; nil without one.
+	everything *plan
+	backlog    *backlog
+
+	sweeper *sweeper
+	began   int64 // the first pass's cursor when ownership began
 
 	mu     sync.Mutex
 	second int64 // the second pass's cursor
-	// gapOwed holds cursors back until the gap's second invalidation: until then
-	// the stored ones must go on showing the gap.
-	gapOwed bool
 }
+
+// gapOwed is a cursor that cannot be stored.
+const gapOwed = -1
 
 func newWorker(inv *Invalidator, p Partition, c Cursors, gap string) *worker {
 	limit := inv.Memory
@@ -93,10 +98,17 @@ func newWorker(inv *Invalidator, p Partition, c Cursors, gap string) *worker {
 		limit = 16 << 20
 	}
 	c.Second = min(c.Second, c.First)
-	return &worker{
+	w := &worker{
 		Invalidator: inv, p: p, gap: gap, backlog: newBacklog(c, limit),
-		second: c.Second, gapOwed: gap != "",
+		sweeper: newSweeper(), began: c.First, second: c.Second,
 	}
+	if gap != "" {
+		// Until this was swept twice no cursor is stored: the stored ones must go
+		// on showing the gap.
+		w.everything = newPlanner(inv.Schema, nil).everything(gap)
+		w.sweeper.add(First, gapOwed, time.Now(), w.everything.patterns)
+	}
+	return w
 }
 
 // run ends with the first error of its goroutines.
@@ -104,7 +116,7 @@ func (w *worker) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
-	for _, fn := range []func(context.Context) error{w.firstPass, w.secondPass, w.mendGap, w.store} {
+	for _, fn := range []func(context.Context) error{w.firstPass, w.secondPass, w.reportGap, w.sweep, w.store} {
 		wg.Go(func() {
 			if err := fn(ctx); err != nil {
 				cancel(err)
@@ -115,10 +127,16 @@ func (w *worker) run(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
+// cursors returns what may be stored; below 0 while a gap is owed its sweeps.
 func (w *worker) cursors() Cursors {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	return Cursors{First: w.backlog.first(), Second: w.second}
+	second := w.second
+	w.mu.Unlock()
+	// The passes' cursors are read before what the sweeper owes: a sweep that is
+	// asked for in between belongs to records that these cursors do not cover.
+	c := Cursors{First: w.backlog.first(), Second: second}
+	owed := w.sweeper.lowest()
+	return Cursors{First: min(c.First, owed.First), Second: min(c.Second, owed.Second)}
 }
 
 // read reads from the log; it retries everything but a gap.
@@ -156,11 +174,8 @@ func (w *worker) store(ctx context.Context) error {
 }
 
 func (w *worker) storeOnce(ctx context.Context, stored *Cursors) error {
-	w.mu.Lock()
-	owed := w.gapOwed
-	w.mu.Unlock()
 	c := w.cursors()
-	if c == *stored || owed {
+	if c == *stored || c.First < 0 || c.Second < 0 {
 		return nil
 	}
 	ctx, cancel := outlive(ctx)

@@ -28,6 +28,9 @@ func (w *worker) firstPass(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if len(p.patterns) > 0 {
+			w.sweeper.add(First, from, seen, p.patterns)
+		}
 		w.backlog.push(step{
 			start: from, end: f.Next, seen: seen, plan: p,
 			late: sent.Sub(seen) >= w.Fill,
@@ -61,8 +64,9 @@ func (w *worker) report(ctx context.Context, p *plan) error {
 	return nil
 }
 
-// apply deletes what the plan names, until Redis has acknowledged all of it. It
-// returns when the earliest of the deletes that succeeded was sent.
+// apply deletes the keys that the plan names, until Redis has acknowledged all
+// of them, and returns when the deletes that succeeded were sent. The plan's
+// patterns are the sweeper's.
 func (w *worker) apply(ctx context.Context, pass Pass, p *plan) (sent time.Time, err error) {
 	sent = time.Now()
 	if len(p.keys) > 0 {
@@ -74,29 +78,17 @@ func (w *worker) apply(ctx context.Context, pass Pass, p *plan) (sent time.Time,
 			return sent, err
 		}
 	}
-	swept := 0
-	if len(p.patterns) > 0 {
-		start := time.Now()
-		err = retry(ctx, &w.Hooks, string(pass)+" sweep", func(ctx context.Context) error {
-			start = time.Now()
-			n, err := w.Deleter.DeletePatterns(ctx, p.patterns)
-			swept += n
-			return err
-		})
-		if err != nil {
-			return sent, err
-		}
-		if len(p.keys) == 0 {
-			sent = start
-		}
-	}
+	w.deleted(pass, p, false)
+	return sent, nil
+}
+
+func (w *worker) deleted(pass Pass, p *plan, skipped bool) {
 	if w.Hooks.Deleted != nil {
 		w.Hooks.Deleted(DeletedInfo{
 			Partition: w.p.Name(), Pass: pass, Events: p.events,
-			Keys: p.keys, Patterns: p.patterns, Swept: swept, Committed: p.committed,
+			Keys: p.keys, Committed: p.committed, Skipped: skipped,
 		})
 	}
-	return sent, nil
 }
 
 // secondPass follows the first and deletes again what is due.
@@ -119,11 +111,8 @@ func (w *worker) secondPass(ctx context.Context) error {
 			if _, err := w.apply(ctx, Second, s.plan); err != nil {
 				return err
 			}
-		} else if w.Hooks.Deleted != nil {
-			w.Hooks.Deleted(DeletedInfo{
-				Partition: w.p.Name(), Pass: Second, Events: s.plan.events,
-				Keys: s.plan.keys, Patterns: s.plan.patterns, Committed: s.plan.committed, Skipped: true,
-			})
+		} else {
+			w.deleted(Second, s.plan, true)
 		}
 		w.mu.Lock()
 		w.second = s.end
@@ -131,29 +120,12 @@ func (w *worker) secondPass(ctx context.Context) error {
 	}
 }
 
-// mendGap invalidates everything twice after a gap. The passes need not wait for
-// it: deletes commute.
-func (w *worker) mendGap(ctx context.Context) error {
-	if w.gap == "" {
+// reportGap makes a gap known; the sweeper mends it.
+func (w *worker) reportGap(ctx context.Context) error {
+	if w.everything == nil {
 		return nil
 	}
-	all := newPlanner(w.Schema, nil).everything(w.gap)
-	if err := w.report(ctx, all); err != nil {
-		return err
-	}
-	if _, err := w.apply(ctx, First, all); err != nil {
-		return err
-	}
-	if err := sleep(ctx, w.Fill); err != nil {
-		return err
-	}
-	if _, err := w.apply(ctx, Second, all); err != nil {
-		return err
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.gapOwed = false
-	return nil
+	return w.report(ctx, w.everything)
 }
 
 // reread makes the plan of a step from the log, up to the step's end at most.
@@ -168,5 +140,9 @@ func (w *worker) reread(ctx context.Context, pl *planner, s step) (step, error) 
 	}
 	w.backlog.reached(end)
 	s.end, s.plan = end, pl.plan(w.p.Name(), msgs)
+	if len(s.plan.patterns) > 0 && s.start < w.began {
+		// An earlier owner made the first sweep; the second is still owed.
+		w.sweeper.add(Second, s.start, s.seen, s.plan.patterns)
+	}
 	return s, nil
 }
