@@ -20,7 +20,7 @@ import (
 // On MySQL a transaction is visible when its GTID is in gtid_executed; on
 // MariaDB when the binlog position of a consistent snapshot has passed it. What
 // the server has shown is kept, so a tailer that is behind asks once for many
-// transactions. docs/decisions/0002-visibility-gate.md has the measurements.
+// transactions. docs/decisions/visibility-gate.md has the measurements.
 //
 // A Gate is safe for concurrent use; one call waits at a time.
 type Gate struct {

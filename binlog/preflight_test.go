@@ -5,6 +5,9 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -346,4 +349,36 @@ func TestPreflightCanal(t *testing.T) {
 	mustExec(t, mustConnect(t, cfg), statements(f.Fix)...)
 	findings, _ = Preflight(t.Context(), cfg)
 	mustNotRefuse(t, findings)
+}
+
+// Every check has its line in the documentation.
+func TestPreflightIsDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../docs/preflight.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("preflight*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := regexp.MustCompile(`p\.(?:refuse|warn|note)\("([^"]+)"|\{"(\w+)", "[A-Z]+", "|name[,:a-z ]*= "(\w+)"`)
+	found := 0
+	for _, f := range files {
+		src, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(f, "_test.go") {
+			continue
+		}
+		for _, m := range check.FindAllStringSubmatch(string(src), -1) {
+			found++
+			if name := m[1] + m[2] + m[3]; !strings.Contains(string(doc), "`"+name+"`") {
+				t.Errorf("%s: check %q is not in docs/preflight.md", f, name)
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d checks found in the source", found)
+	}
 }

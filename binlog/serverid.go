@@ -87,18 +87,13 @@ func usedServerIDs(ctx context.Context, s *session) (map[uint32]string, error) {
 		used[uint32(id)] = "the source itself"
 	}
 	rows, err := s.query(ctx, "SHOW REPLICAS")
-	if serverCode(err) == 1064 { // a syntax error: MariaDB, and MySQL before 8.0.22
+	if serverCode(err) == codeSyntax { // a syntax error: MariaDB, and MySQL before 8.0.22
 		rows, err = s.query(ctx, "SHOW SLAVE HOSTS")
 	}
 	if serverCode(err) == codeNotGranted {
 		// MariaDB 11.8 asks for REPLICATION MASTER ADMIN, far more than a reader
 		// needs. The lock keeps doubletap's own processes apart, and a random id is
 		// hardly ever somebody else's.
-		return used, nil
-	}
-	if serverCode(err) == codeNotGranted && strings.Contains(s.conn.GetServerVersion(), "MariaDB") {
-		// It takes REPLICATION MASTER ADMIN there, which is too much to ask for
-		// this: the server itself throws out the older of two readers.
 		return used, nil
 	}
 	if err != nil {
