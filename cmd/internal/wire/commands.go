@@ -74,6 +74,7 @@ func (a *App) runEmbedded(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
+	a.awaitSource()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		return a.tail(ctx, log.Publisher(), log.Positions(a.Config.Source.Name))

@@ -30,6 +30,7 @@ func (a *App) invalidate(ctx context.Context, consumer pipeline.Consumer, dead p
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
 	defer redis.Close()
+	a.Ready.Set("start", "")
 	inv := &pipeline.Invalidator{
 		Schema: a.Schema, Deleter: redis, DeadLetters: dead,
 		Fill: a.Config.SecondDelete.Fill, Hooks: a.Hooks,

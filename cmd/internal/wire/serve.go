@@ -16,7 +16,7 @@ func (a *App) observe() {
 	registry := admin.NewRegistry()
 	metrics, hooks := admin.NewMetrics(registry)
 	metrics.SetBuild(version(), a.Config.Mode == config.ModeObserve)
-	a.registry, a.Ready = registry, admin.NewReady()
+	a.registry, a.Ready = registry, admin.NewReady("start")
 	a.Hooks = pipeline.Join(hooks, admin.LogHooks(a.Log), a.Ready.Hooks())
 }
 

@@ -47,7 +47,7 @@ func (a *App) tail(ctx context.Context, pub pipeline.Publisher, pos pipeline.Pos
 
 // tailLocked returns nil when the lock was lost.
 func (a *App) tailLocked(ctx context.Context, cfg binlog.Config, pub pipeline.Publisher, pos pipeline.Positions) error {
-	a.Ready.Set("source", "waiting for the source, or for another tailer to end")
+	a.awaitSource()
 	lock, err := retryStart(ctx, a, "lock source", func(ctx context.Context) (*binlog.SourceLock, error) {
 		return binlog.Lock(ctx, cfg, a.logName())
 	})
@@ -71,7 +71,7 @@ func (a *App) tailLocked(ctx context.Context, cfg binlog.Config, pub pipeline.Pu
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
 	t := &pipeline.Tailer{
-		Name: cfg.Name, Schema: a.Schema, Source: source, Publisher: pub, Positions: pos,
+		Name: cfg.Name, Schema: a.Schema, Source: source, Publisher: pub, Positions: placed{pos, a},
 		Start: a.Config.Source.Start, OnGap: pipeline.OnGap(a.Config.Source.OnGap), Hooks: a.Hooks,
 	}
 	if a.Config.Source.Gate {
@@ -82,8 +82,36 @@ func (a *App) tailLocked(ctx context.Context, cfg binlog.Config, pub pipeline.Pu
 		a.Log.Warn("source.gate is off: events are published before readers can see the change, and a reader in between can put the old value back")
 	}
 	a.Log.Info("tailing", "source", cfg.Name, "addr", cfg.Addr, "flavor", srv.Flavor, "version", srv.Version, "server_id", cfg.ServerID)
-	a.Ready.Set("source", "")
 	return t.Run(whileHeld(ctx, lock))
+}
+
+// awaitSource makes the process not ready until its position is known.
+func (a *App) awaitSource() {
+	a.Ready.Set("source", "waiting for the source, or for another tailer to end")
+	a.Ready.Set("start", "")
+}
+
+// placed says when the position is known: from then on every change is covered
+// by an event of its own, and not only by the first start's invalidation.
+type placed struct {
+	pipeline.Positions
+	a *App
+}
+
+func (p placed) Load(ctx context.Context) (pipeline.Checkpoint, error) {
+	c, err := p.Positions.Load(ctx)
+	if err == nil && c.Position != "" {
+		p.a.Ready.Set("source", "")
+	}
+	return c, err
+}
+
+func (p placed) Save(ctx context.Context, c pipeline.Checkpoint) error {
+	err := p.Positions.Save(ctx, c)
+	if err == nil {
+		p.a.Ready.Set("source", "")
+	}
+	return err
 }
 
 // leaseServerID sets cfg's server id to one that no other replica uses.
