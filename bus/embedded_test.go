@@ -51,7 +51,7 @@ func TestEmbeddedPassesTheSuite(t *testing.T) {
 func TestEmbeddedPassesTheSuiteFromDisk(t *testing.T) {
 	pipelinetest.RunLog(t, func(t *testing.T) pipelinetest.LogUnderTest {
 		e := openTest(t, EmbeddedConfig{MemoryTail: 1})
-		e.disk.bytes = 2000
+		e.disk.bytes = 150
 		l := suiteLog(e)
 		l.Drop = func(below int64) {
 			if err := e.disk.dropBelow(below, 0, 0); err != nil {

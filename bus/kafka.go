@@ -69,6 +69,8 @@ type Kafka struct {
 	dialer    *kafka.Dialer // for consumer groups, which do not use transports
 	producing *kafka.Client
 	reading   *kafka.Client
+	// compression of what is published; bench_test.go compares.
+	compression kafka.Compression
 
 	mu         sync.Mutex
 	publishers []*kafkaPublisher
@@ -86,7 +88,7 @@ func NewKafka(c KafkaConfig) (*Kafka, error) {
 	if c.Partitions < 1 {
 		problems = append(problems, fmt.Errorf("kafka: topic %s cannot have %d partitions", c.Topic, c.Partitions))
 	}
-	k := &Kafka{config: c, logger: c.Logger}
+	k := &Kafka{config: c, logger: c.Logger, compression: kafka.Snappy}
 	if k.logger == nil {
 		k.logger = slog.New(slog.DiscardHandler)
 	}

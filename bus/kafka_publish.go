@@ -252,13 +252,10 @@ func (p *kafkaPublisher) close(ctx context.Context) error {
 func (k *Kafka) produce(ctx context.Context, topic string, partition int, records []kafka.Record) error {
 	res, err := k.producing.Produce(ctx, &kafka.ProduceRequest{
 		Topic: topic, Partition: partition, RequiredAcks: kafka.RequireAll,
-		Records: kafka.NewRecordReader(records...), Compression: compression,
+		Records: kafka.NewRecordReader(records...), Compression: k.compression,
 	})
 	if err != nil {
 		return err
 	}
 	return res.Error
 }
-
-// compression of what is published: see the benchmarks.
-const compression kafka.Compression = 0

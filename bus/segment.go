@@ -111,7 +111,7 @@ func (s *segment) open(readOnly bool) error {
 			return errors.New("no records bucket in it")
 		}
 		if k, block := records.Cursor().Last(); k != nil {
-			n, err := blockCount(block)
+			n, _, err := blockCount(block)
 			s.end = blockKey(k) + n
 			return err
 		}
@@ -143,8 +143,11 @@ func (s *segment) append(at int64, records [][]byte) (end, size int64, err error
 	err = s.db.Update(func(tx *bolt.Tx) error {
 		b := tx.Bucket(recordsBucket)
 		b.FillPercent = 1 // only ever appended to
+		var buf []byte
 		for len(records) > 0 {
-			block, n := appendBlock(nil, records)
+			var block []byte
+			var n int
+			block, n, buf = encodeBlock(buf, records)
 			if err := b.Put(binary.BigEndian.AppendUint64(nil, uint64(end)), block); err != nil {
 				return err
 			}
@@ -170,15 +173,15 @@ func (s *segment) read(from int64, maxBytes int) (messages []pipeline.Message, e
 			k, block = c.Prev()
 		}
 		for size := 0; k != nil && size < maxBytes; k, block = c.Next() {
-			// The block is in the memory map, which is gone after the transaction.
-			owned := append([]byte(nil), block...)
 			before := len(messages)
-			messages, err = readBlock(messages, owned, blockKey(k), from)
+			messages, err = readBlock(messages, block, blockKey(k), from)
 			if err != nil {
 				messages = messages[:before]
 				return fmt.Errorf("block %d of segment %s: %w", blockKey(k), s.path, err)
 			}
-			size += len(owned)
+			for _, m := range messages[before:] {
+				size += len(m.Data)
+			}
 		}
 		return nil
 	})
