@@ -27,6 +27,8 @@ type world struct {
 	runs  int // numbers the topics and folders
 }
 
+const module = "github.com/doubletap-cdc/doubletap"
+
 const keysYAML = `version: 1
 keys:
   - name: item
@@ -77,10 +79,10 @@ func openWorld(ctx context.Context, kafka bool, p *progress) (w *world, err erro
 		}
 	}
 	w.say("building the commands")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", w.dir+string(filepath.Separator), "./cmd/binlog-tailer", "./cmd/invalidator")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", w.dir+string(filepath.Separator), module+"/cmd/"+tailer, module+"/cmd/"+invalidator)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := build.CombinedOutput(); err != nil {
-		return w, fmt.Errorf("build the commands (run bench in the repository's top folder): %w\n%s", err, text)
+		return w, fmt.Errorf("build the commands (run bench inside the repository): %w\n%s", err, text)
 	}
 	if err := os.WriteFile(filepath.Join(w.dir, "keys.yaml"), []byte(keysYAML), 0o600); err != nil {
 		return w, err
