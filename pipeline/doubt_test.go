@@ -65,6 +65,7 @@ func TestDoubts(t *testing.T) {
 				b := newBench(t)
 				b.log.Append(0, []byte(c.data))
 				b.refuse["dead"] = 2
+				b.Memory = 1 // the second pass reads the log again
 				stop := b.start()
 				b.after(30 * time.Second)
 				stopped(t, stop)

@@ -29,14 +29,17 @@ type sweep struct {
 func newSweeper() *sweeper { return &sweeper{changed: make(chan struct{})} }
 
 // add asks for the patterns to be deleted, beginning with a pass. One that waits
-// for its first pass takes the patterns of a later one along: a hundred TRUNCATEs
-// in a row make one scan.
+// takes the patterns of a later one along, where that does not put it off: a
+// hundred TRUNCATEs in a row make one scan.
 func (s *sweeper) add(pass Pass, from int64, seen time.Time, patterns []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, o := range s.owed {
-		if pass == First && o.pass == First && !o.running {
-			o.from, o.seen = min(o.from, from), seen
+		if o.pass == pass && !o.running && (pass == First || !o.seen.Before(seen)) {
+			o.from = min(o.from, from)
+			if o.seen.Before(seen) {
+				o.seen = seen
+			}
 			o.patterns = slices.Compact(slices.Sorted(slices.Values(append(o.patterns, patterns...))))
 			return
 		}

@@ -3,6 +3,8 @@ package pipeline_test
 import (
 	"testing"
 	"time"
+
+	"github.com/doubletap-cdc/doubletap/pipeline"
 )
 
 const truncate = `"kind":"invalidate","scopes":[{"db":"shop","table":"item"}],"reason":"TRUNCATE"`
@@ -66,6 +68,25 @@ func TestNextOwnerSweepsAgain(t *testing.T) {
 		b.after(30 * time.Second)
 		b.wantCalls("0s category:*:items item:*", "15s category:*:items item:*")
 		b.wantCursors(1, 1)
+		stopped(t, stop)
+	})
+}
+
+// What an earlier owner left of many sweeps is made in few.
+func TestInheritedSweepsAreMerged(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b := newBench(t)
+		for range 950 { // ten reads
+			b.event(truncate)
+		}
+		b.store(pipeline.Cursors{First: 950})
+		b.redis.Inject(slowSweeps(b, func() time.Duration { return 30 * time.Second }))
+		stop := b.start()
+		b.after(5 * time.Minute)
+		b.wantCursors(950, 950)
+		if n := len(b.calls); n == 0 || n > 2 {
+			t.Errorf("swept %d times: %q", n, b.calls)
+		}
 		stopped(t, stop)
 	})
 }

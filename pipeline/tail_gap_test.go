@@ -87,6 +87,31 @@ func TestFirstStartSurvivesDeath(t *testing.T) {
 	})
 }
 
+// What is owed stays owed until it is durable, and nothing is read before.
+func TestPendingUntilDurable(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, "")
+		var acks []func()
+		r.log.Ack = func(ack func()) { acks = append(acks, ack) }
+		r.src.Fail = func(op, _ string) error {
+			if op == "connect" && len(acks) == 1 {
+				t.Error("read before the invalidation was durable")
+			}
+			return nil
+		}
+		stop := start(t, r.Run)
+		settle()
+		if c := r.checkpoint(); c.Pending == "" || len(acks) != 1 {
+			t.Errorf("stored %+v with %d publish calls on their way", c, len(acks))
+		}
+		ack := acks[0]
+		acks = nil
+		ack()
+		r.wantPosition("src:0")
+		stopped(t, stop)
+	})
+}
+
 func TestGapInvalidates(t *testing.T) {
 	want := []string{"load", "check", "save", "saved", "publish", "append", "ack", "save", "saved", "connect"}
 	killEach(t, want, func(t *testing.T, fail func(string) error, died func() bool) {

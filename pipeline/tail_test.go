@@ -227,10 +227,15 @@ func TestGateHolds(t *testing.T) {
 		r.gate.Release()
 		r.wantPosition("src:3")
 		r.wantKeys("cart:1", "cart:2")
-		if p := r.gate.Passed(); !slices.Equal(p, []string{"src:3"}) {
+		r.gate.Hold()
+		r.src.Commit(carts(3))
+		r.wantPosition("src:3")
+		r.gate.Release()
+		r.wantPosition("src:4")
+		if p := r.gate.Passed(); !slices.Equal(p, []string{"src:3", "src:4"}) {
 			t.Errorf("the gate was asked for %v", p)
 		}
-		if len(held) != 1 || held[0] != time.Second {
+		if !slices.Equal(held, []time.Duration{time.Second, time.Second}) {
 			t.Errorf("held for %v", held)
 		}
 		stopped(t, stop)
@@ -337,6 +342,22 @@ func TestPublishRefused(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A checkpoint that cannot be read is not taken for none.
+func TestPositionThatCannotBeRead(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, "")
+		r.log.Fail = func(op string) error {
+			if op != "load" {
+				t.Errorf("%s after a load that failed", op)
+			}
+			return pipeline.ErrFatal
+		}
+		if err := r.Run(t.Context()); !errors.Is(err, pipeline.ErrFatal) {
+			t.Errorf("Run = %v", err)
+		}
+	})
 }
 
 func TestStartThatCannotWork(t *testing.T) {
