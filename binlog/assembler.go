@@ -21,7 +21,7 @@ const (
 // complete (I3). All its memory is used again for the next batch.
 type assembler struct {
 	fn    func(context.Context, pipeline.Batch) error
-	ended func(gtid string) // a transaction was handed over completely
+	ended func(pipeline.Txn) // a transaction was handed over completely
 
 	txn    pipeline.Txn
 	open   bool // between a GTID and the transaction's end
@@ -85,7 +85,7 @@ func (a *assembler) end(ctx context.Context) error {
 	a.open, a.begun = false, false
 	a.last = a.txn
 	a.stale, a.staleAt = a.stale[:0], 0
-	a.ended(a.txn.GTID)
+	a.ended(a.txn)
 	return nil
 }
 

@@ -68,11 +68,11 @@ func (c *canalSource) Run(ctx context.Context, from pipeline.Position, fn func(c
 	done := newDelivered(set)
 	h := newCanalHandler(ctx, cancel, &c.history, &c.xa, fn)
 	h.known = done.clone()
-	h.asm.ended = func(gtid string) {
+	h.asm.ended = func(txn pipeline.Txn) {
 		c.progress()
 		c.stuck = 0
-		done.add(gtid)
-		h.delivered(gtid)
+		done.add(txn.GTID)
+		h.delivered(txn.GTID)
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()

@@ -44,7 +44,7 @@ type canalHandler struct {
 func newCanalHandler(ctx context.Context, fail func(error), h *history, xa *xaTables, fn func(context.Context, pipeline.Batch) error) *canalHandler {
 	return &canalHandler{
 		ctx: ctx, fail: fail, h: h, xa: xa, fn: fn,
-		asm:    assembler{fn: fn, ended: func(string) {}},
+		asm:    assembler{fn: fn, ended: func(pipeline.Txn) {}},
 		tables: map[pipeline.Scope]*canalTable{},
 	}
 }

@@ -15,6 +15,7 @@ type lab struct {
 	server *testenv.Server
 	maria  bool
 	db     string
+	stop   func()
 	*tail
 }
 
@@ -45,7 +46,7 @@ func onEach(t *testing.T, rules func(db string) string, fn func(*lab)) {
 func inLab(t testing.TB, s *testenv.Server, maria bool, driver string, rules func(db string) string, fn func(*lab)) {
 	l := &lab{TB: t, server: s, maria: maria, db: envDatabase(t, s)}
 	l.tail = newTail(t, tailConfig(t, s, driver, rules(l.db)))
-	l.run()
+	l.stop = l.run()
 	fn(l)
 	if l.tail.cut > 0 || len(l.errs) > 0 {
 		t.Logf("%d transactions were cut off, the source ended %d times", l.cut, len(l.errs))
@@ -283,3 +284,27 @@ func TestResetIsNoticed(t *testing.T) {
 }
 
 func isGap(err error) bool { return err != nil && strings.HasPrefix(err.Error(), "gap in") }
+
+// TestReusedNumbersAreNoticed: binlogs and GTIDs are reset while nobody reads,
+// and the numbers are used again. GTID sets look as if nothing had happened.
+func TestReusedNumbersAreNoticed(t *testing.T) {
+	s := flavors[0].start(t, testenv.MySQLOptions{Fast: true})
+	inLab(t, s, false, DriverReplication, itemRules, func(l *lab) {
+		l.exec(createItem, "INSERT INTO item VALUES (1, 2, 'a')", "INSERT INTO item VALUES (2, 2, 'a')")
+		l.catchUp()
+		// The same history: nothing comes twice, nothing is a gap.
+		l.killDump()
+		l.check([]string{"INSERT INTO item VALUES (3, 2, 'c')"}, `item: - -> (3, "c")`)
+		l.stop()
+		l.exec("RESET BINARY LOGS AND GTIDS")
+		for i := range 20 {
+			l.exec(fmt.Sprintf("INSERT INTO item VALUES (%d, 2, 'n')", 10+i))
+		}
+		l.run()
+		l.wait("the gap", func() bool {
+			return slices.ContainsFunc(l.errs, func(err error) bool { return isGap(err) && strings.Contains(err.Error(), "was committed at") })
+		})
+		l.exec("INSERT INTO item VALUES (99, 2, 'z')")
+		expect(l, l.catchUp(), `item: - -> (99, "z")`)
+	})
+}

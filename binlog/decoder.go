@@ -6,13 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/go-mysql-org/go-mysql/mysql"
 	"github.com/go-mysql-org/go-mysql/replication"
-	"github.com/google/uuid"
 
 	"github.com/doubletap-cdc/doubletap/keys"
 	"github.com/doubletap-cdc/doubletap/pipeline"
@@ -35,6 +32,10 @@ type decoder struct {
 	file   string
 	offset uint64 // where the next event begins
 
+	known    identity       // a transaction that was delivered before and comes again, to be compared
+	skip     bool           // the open transaction was delivered before
+	remember func(identity) // takes each transaction's identity before its first batch
+
 	isXA     bool             // the open transaction is an XA transaction
 	touched  []pipeline.Scope // what it has changed so far
 	payload  payloadReader
@@ -45,8 +46,8 @@ func newDecoder(ctx context.Context, cfg Config, srv Server, xa *xaTables, fn fu
 	return &decoder{
 		ctx: ctx, schema: cfg.Schema, log: cfg.logger(), maria: srv.MariaDB(), xa: xa,
 		plans:    plans{schema: cfg.Schema, mariadb: srv.MariaDB()},
-		asm:      assembler{fn: fn, ended: func(string) {}},
-		reported: map[replication.EventType]bool{},
+		asm:      assembler{fn: fn, ended: func(pipeline.Txn) {}},
+		reported: map[replication.EventType]bool{}, remember: func(identity) {},
 	}
 }
 
@@ -87,6 +88,9 @@ func (d *decoder) move(h *replication.EventHeader) {
 
 // event handles one event, which may come from inside a compressed transaction.
 func (d *decoder) event(h *replication.EventHeader, body []byte, start uint64) error {
+	if d.skip && !isGTID(h.EventType) {
+		return nil
+	}
 	if kind, ok := rowsKinds[h.EventType]; ok {
 		return d.rows(kind, body)
 	}
@@ -147,74 +151,6 @@ func (d *decoder) uncertain(reason string) error {
 	d.touch(pipeline.Everything)
 	d.asm.invalidate(reason, pipeline.Everything)
 	return nil
-}
-
-func (d *decoder) begin(txn pipeline.Txn, begun bool) error {
-	d.isXA, d.touched = false, nil
-	return d.asm.begin(d.ctx, txn, begun)
-}
-
-func (d *decoder) gtid(h *replication.EventHeader, body []byte, start uint64) error {
-	var e replication.GTIDEvent
-	var err error
-	if h.EventType == replication.GTID_TAGGED_LOG_EVENT {
-		var tagged replication.GtidTaggedLogEvent
-		err = guard(func() error { return tagged.Decode(body) })
-		e = tagged.GTIDEvent
-	} else {
-		err = guard(func() error { return e.Decode(body) })
-	}
-	if err != nil {
-		return fmt.Errorf("read the GTID event at %s:%d: %w", d.file, start, err)
-	}
-	sid, err := uuid.FromBytes(e.SID)
-	if err != nil {
-		return fmt.Errorf("read the GTID event at %s:%d: %w", d.file, start, err)
-	}
-	txn := pipeline.Txn{GTID: sid.String() + ":" + strconv.FormatInt(e.GNO, 10), File: d.file, Offset: start}
-	if tag := e.Tag.String(); tag != "" {
-		txn.GTID = fmt.Sprintf("%s:%s:%d", sid, tag, e.GNO)
-	}
-	if us := e.ImmediateCommitTimestamp; us != 0 {
-		txn.CommittedAt = time.UnixMicro(int64(us)).UTC()
-	} else if h.Timestamp != 0 {
-		txn.CommittedAt = time.Unix(int64(h.Timestamp), 0).UTC()
-	}
-	return d.begin(txn, false)
-}
-
-// guard turns a panic over a damaged event, which the library's decoders allow,
-// into an error.
-func guard(decode func() error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("damaged event: %v", r)
-		}
-	}()
-	return decode()
-}
-
-// Flags of MariaDB's GTID event (sql/log_event.h); go-mysql knows some of them.
-const (
-	mariaStandalone  = 1   // one event, without COMMIT
-	mariaPreparedXA  = 64  // the rows of an XA transaction; ends with XA PREPARE
-	mariaCompletedXA = 128 // XA COMMIT or XA ROLLBACK
-)
-
-// mariaGTID handles MariaDB's GTID event, which is BEGIN at the same time.
-func (d *decoder) mariaGTID(h *replication.EventHeader, body []byte, start uint64) error {
-	c := cursor{b: body}
-	seq, domain, flags := c.uint(8), c.uint(4), c.u8()
-	if c.bad {
-		return fmt.Errorf("read the GTID event at %s:%d: %w", d.file, start, errTruncated)
-	}
-	txn := pipeline.Txn{GTID: fmt.Sprintf("%d-%d-%d", domain, h.ServerID, seq), File: d.file, Offset: start}
-	if h.Timestamp != 0 {
-		txn.CommittedAt = time.Unix(int64(h.Timestamp), 0).UTC()
-	}
-	err := d.begin(txn, flags&(mariaStandalone|mariaCompletedXA) == 0)
-	d.isXA = flags&mariaPreparedXA != 0
-	return err
 }
 
 func (d *decoder) rows(kind rowsKind, body []byte) error {

@@ -17,10 +17,19 @@ import (
 // position is what a pipeline.Position of this package says. It is JSON, so
 // that an operator can read a stored one.
 type position struct {
-	Flavor string `json:"flavor"`         // mysql or mariadb
-	Set    string `json:"gtid"`           // as the server writes it
-	Server string `json:"server"`         // Server.UUID of the server it was read from
-	File   string `json:"file,omitempty"` // that server's binlog file when the position was made
+	Flavor string `json:"flavor"` // mysql or mariadb
+	Set    string `json:"gtid"`   // as the server writes it
+	Server string `json:"server"` // Server.UUID of the server it was read from
+	// Last is a transaction of the set and when it was first committed: what
+	// tells this history from another one that has used the same numbers.
+	Last *identity `json:"last,omitempty"`
+}
+
+// identity is a transaction and the time of its first commit, in microseconds
+// since 1970 by its server's clock. It is compared for being equal only.
+type identity struct {
+	GTID string `json:"gtid"`
+	At   uint64 `json:"at"`
 }
 
 func (p position) encode() pipeline.Position {
@@ -95,6 +104,41 @@ func (m *mysqlSet) add(gtid string) error {
 	}
 	m.s.AddGTIDWithTag(u, tag, n)
 	return nil
+}
+
+// without returns the set less one GTID.
+func (m *mysqlSet) without(gtid string) (gtidSet, bool) {
+	one := &mysqlSet{&mysql.MysqlGTIDSet{}}
+	if err := one.add(gtid); err != nil {
+		return nil, false
+	}
+	set := m.clone().(*mysqlSet)
+	for u, tags := range *one.s {
+		for tag, in := range tags {
+			n := in[0].Start
+			var left mysql.IntervalSlice
+			for _, iv := range (*set.s)[u][tag] {
+				if n < iv.Start || n >= iv.Stop {
+					left = append(left, iv)
+					continue
+				}
+				if iv.Start < n {
+					left = append(left, mysql.Interval{Start: iv.Start, Stop: n})
+				}
+				if n+1 < iv.Stop {
+					left = append(left, mysql.Interval{Start: n + 1, Stop: iv.Stop})
+				}
+			}
+			if len(left) > 0 {
+				(*set.s)[u][tag] = left
+				continue
+			}
+			if delete((*set.s)[u], tag); len((*set.s)[u]) == 0 {
+				delete(*set.s, u)
+			}
+		}
+	}
+	return set, m.contains(one)
 }
 
 func (m *mysqlSet) contains(other gtidSet) bool {

@@ -219,3 +219,24 @@ func TestCheckFindsGaps(t *testing.T) {
 		})
 	}
 }
+
+func TestSetWithoutOne(t *testing.T) {
+	for _, tt := range []struct{ set, gtid, want string }{
+		{uuidA + ":1-5", uuidA + ":5", uuidA + ":1-4"}, {uuidA + ":1-5", uuidA + ":1", uuidA + ":2-5"},
+		{uuidA + ":1-5", uuidA + ":3", uuidA + ":1-2:4-5"}, {uuidA + ":7", uuidA + ":7", ""},
+		{uuidA + ":1-5:red:2", uuidA + ":red:2", uuidA + ":1-5"}, {uuidA + ":1-5:red:2-3", uuidA + ":red:2", uuidA + ":1-5:red:3"},
+	} {
+		set, err := parseSet(mysql.MySQLFlavor, tt.set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, ok := set.(*mysqlSet).without(tt.gtid)
+		if !ok || got.String() != tt.want || set.String() != tt.set {
+			t.Errorf("%s without %s = %s, %v; the set itself is %s", tt.set, tt.gtid, got, ok, set)
+		}
+	}
+	set, _ := parseSet(mysql.MySQLFlavor, uuidA+":1-5")
+	if _, ok := set.(*mysqlSet).without(uuidB + ":1"); ok {
+		t.Error("a GTID that is not in the set was taken out")
+	}
+}

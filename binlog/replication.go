@@ -56,14 +56,16 @@ func (r *replicationSource) Run(ctx context.Context, from pipeline.Position, fn 
 	defer cancel(nil)
 	done := newDelivered(set)
 	d := newDecoder(ctx, r.cfg, r.srv, &r.xa, fn)
-	d.asm.ended = func(gtid string) {
+	d.asm.ended = func(txn pipeline.Txn) {
 		r.progress()
-		done.add(gtid)
+		done.add(txn.GTID)
 	}
+	read, known := r.verifiable(pos, set)
+	d.known, d.remember = known, r.remember
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { cancel(r.watch(ctx, pos.Server, done)) })
-	err = r.stream(ctx, set, d)
+	err = r.stream(ctx, read, d)
 	cancel(err)
 	if d.err != nil { // of fn, or of an event
 		err = d.err

@@ -63,8 +63,10 @@ type history struct {
 	mu      sync.Mutex
 	parsed  pipeline.Position // the position that set belongs to
 	set     gtidSet
-	refused string // why the server refused to go on, twice in a row without progress
-	warned  string // the same, once
+	recent  []identity // delivered lately, oldest first
+	purged  gtidSet    // as the last Check saw it
+	refused string     // why the server refused to go on, twice in a row without progress
+	warned  string     // the same, once
 }
 
 // Advance implements pipeline.Source. It is safe for concurrent use.
@@ -91,6 +93,9 @@ func (h *history) Advance(p pipeline.Position, gtids []string) (pipeline.Positio
 		}
 	}
 	pos.Set = set.String()
+	if last, ok := h.newest(gtids); ok {
+		pos.Last = &last
+	}
 	h.set, h.parsed = set, pos.encode()
 	return h.parsed, nil
 }
@@ -168,7 +173,7 @@ func (h *history) Check(ctx context.Context, p pipeline.Position) error {
 	}
 	h.mu.Lock()
 	refused := h.refused
-	h.refused, h.warned = "", ""
+	h.refused, h.warned, h.purged = "", "", now.purged
 	h.mu.Unlock()
 	if refused != "" {
 		return gap(now.executed.String(), refused)
