@@ -44,6 +44,9 @@ type docker struct {
 // ownerLabel holds the data folder of the environment that a container belongs to.
 const ownerLabel = "doubletap.testenv.root"
 
+// ryukImage is testcontainers' own cleaner, at the version that testcontainers-go v0.44.0 would pull.
+const ryukImage = "testcontainers/ryuk:0.14.0"
+
 // openDocker connects to the engine.
 func openDocker(ctx context.Context, o Options, root string) (*docker, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -73,7 +76,7 @@ func hasRyuk(ctx context.Context) bool {
 		return false
 	}
 	defer c.Close()
-	_, err = c.ImageInspect(ctx, testcontainers.ReaperDefaultImage)
+	_, err = c.ImageInspect(ctx, ryukImage)
 	return err == nil
 }
 

@@ -17,7 +17,7 @@ import (
 )
 
 // ErrNotCached is returned where a server would have to be downloaded and Options.NoDownload forbids it.
-var ErrNotCached = errors.New("server is not in the cache: run make test, or TESTENV=native go test ./...")
+var ErrNotCached = errors.New("server is not in the cache: run make test, or set TESTENV=native, which downloads it")
 
 // Options are the settings of Open; the zero value is usable.
 type Options struct {

@@ -94,7 +94,7 @@ func (s *suite) unpack(ctx context.Context, packages []string, dir, title string
 	out, err := s.apt(ctx, append([]string{"install", "--print-uris"}, packages...)...)
 	if err != nil {
 		if strings.Contains(out, "Unable to locate package") || strings.Contains(out, "has no installation candidate") {
-			return nil, fmt.Errorf("Debian %s has no %s: %w", s.name, strings.Join(packages, " and no "), errNoPackage) //nolint:staticcheck // a name
+			return nil, fmt.Errorf("%w: %s has no %s", errNoPackage, s.name, strings.Join(packages, " and no "))
 		}
 		return nil, fmt.Errorf("%w\n%s", err, out)
 	}
