@@ -52,8 +52,9 @@ func (e *GapError) Error() string { return "gap in the source's history: " + e.R
 type Gate interface {
 	// Wait blocks until t is visible on the source, as the server itself says. It
 	// has no time limit: if the server goes away, the one that takes its place is
-	// asked. After an error that is not ctx's (that server may never have t) the
-	// tailer reads again from its position.
+	// asked. The error is ctx's, or says that the server is another one, or was
+	// reset, and does not have t: then t may never come, and the stream must be
+	// read again.
 	Wait(ctx context.Context, t Txn) error
 }
 
