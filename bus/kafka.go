@@ -69,6 +69,7 @@ type Kafka struct {
 	dialer    *kafka.Dialer // for consumer groups, which do not use transports
 	producing *kafka.Client
 	reading   *kafka.Client
+	settle    time.Duration // see there
 	// compression of what is published; bench_test.go compares.
 	compression kafka.Compression
 
@@ -88,7 +89,7 @@ func NewKafka(c KafkaConfig) (*Kafka, error) {
 	if c.Partitions < 1 {
 		problems = append(problems, fmt.Errorf("kafka: topic %s cannot have %d partitions", c.Topic, c.Partitions))
 	}
-	k := &Kafka{config: c, logger: c.Logger, compression: kafka.Snappy}
+	k := &Kafka{config: c, logger: c.Logger, compression: kafka.Snappy, settle: settle}
 	if k.logger == nil {
 		k.logger = slog.New(slog.DiscardHandler)
 	}

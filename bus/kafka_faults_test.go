@@ -275,6 +275,7 @@ func TestKafkaSurvivesItsBroker(t *testing.T) {
 func TestKafkaSurvivesItsLeaders(t *testing.T) {
 	server := envtest.Kafka(t, testenv.KafkaOptions{Brokers: 3, Heap: "256m"})
 	k := openKafka(t, server, 3, pipeline.Hooks{})
+	k.settle = settle
 	if err := k.Positions("shop").Save(t.Context(), pipeline.Checkpoint{Position: "p1"}); err != nil {
 		t.Fatal(err)
 	}

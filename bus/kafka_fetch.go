@@ -139,11 +139,11 @@ const settle = 5 * time.Second
 // boundsFrom returns a partition's bounds; where the end is below an offset that
 // is known to have been reached, only after it has stayed so.
 func (k *Kafka) boundsFrom(ctx context.Context, topic string, partition int, reached int64) (start, end int64, err error) {
-	for until := time.Now().Add(settle); ; {
+	for until := time.Now().Add(k.settle); ; {
 		start, end, err = k.bounds(ctx, topic, partition)
 		if err != nil || end >= reached || time.Now().After(until) {
 			return start, end, err
 		}
-		pause(ctx, metadataTTL)
+		pause(ctx, k.settle/5)
 	}
 }

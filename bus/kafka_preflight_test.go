@@ -1,8 +1,8 @@
 package bus
 
 import (
-	"bytes"
 	"context"
+	"crypto/rand"
 	"net"
 	"strings"
 	"testing"
@@ -158,7 +158,12 @@ func TestKafkaRecordsThatAreTooLarge(t *testing.T) {
 		if i == 5 {
 			size = 30000
 		}
-		records = append(records, pipeline.Record{Data: bytes.Repeat([]byte{'0' + byte(i)}, size)})
+		data := make([]byte, size) // that cannot be compressed
+		if _, err := rand.Read(data); err != nil {
+			t.Fatal(err)
+		}
+		data[0] = '0' + byte(i)
+		records = append(records, pipeline.Record{Data: data})
 	}
 	done := make(chan error, 2)
 	if err := k.Publisher().Publish(t.Context(), records, func(err error) { done <- err }); err != nil {
@@ -172,7 +177,7 @@ func TestKafkaRecordsThatAreTooLarge(t *testing.T) {
 	if string(got) != "012346789" {
 		t.Errorf("in the log: %s", got)
 	}
-	letter := pipeline.DeadLetter{Partition: "p/0", Offset: 3, Reason: "why", Data: make([]byte, 30000)}
+	letter := pipeline.DeadLetter{Partition: "p/0", Offset: 3, Reason: "why", Data: records[5].Data}
 	if err := k.DeadLetters().Add(t.Context(), letter); err != nil {
 		t.Errorf("a large dead letter: %v", err)
 	}

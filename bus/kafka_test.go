@@ -44,6 +44,7 @@ func newKafka(t *testing.T, server *testenv.Server, topic string, partitions int
 	if err != nil {
 		t.Fatal(err)
 	}
+	k.settle = time.Second // no leader is frozen, but where a test says so
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
