@@ -108,7 +108,7 @@ func (d *disk) append(end int64, records [][]byte) error {
 	if s == nil || full {
 		next, err := createSegment(dir, end)
 		if err != nil {
-			return fmt.Errorf("create a segment of the log in %s: %w", dir, err)
+			return fmt.Errorf("create a segment in %s: %w", dir, err)
 		}
 		d.mu.Lock()
 		d.segments = append(d.segments, next)
@@ -123,7 +123,7 @@ func (d *disk) append(end int64, records [][]byte) error {
 	}
 	end, size, err := s.append(end, records)
 	if err != nil {
-		return fmt.Errorf("write the log in %s: %w", dir, err)
+		return fmt.Errorf("append to %s: %w", s.path, err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

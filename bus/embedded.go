@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/doubletap-cdc/doubletap/pipeline"
@@ -155,6 +156,9 @@ func (e *Embedded) writeBatch(base int64, batch [][]byte) error {
 		}
 		if e.closing.Err() != nil {
 			return err
+		}
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			err = fmt.Errorf("%w; free some space there, and the log goes on by itself", err)
 		}
 		wait := backoff(attempt)
 		reportRetry(e.config.Hooks, e.logger, "write the log", attempt, err, wait)
