@@ -63,7 +63,7 @@ func (b *backlog) push(s step) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.firstAt = s.end
-	if size := s.plan.size(); b.fits(s, size) {
+	if size := s.plan.size(); b.size+size <= b.limit {
 		b.queue = append(b.queue, s)
 		b.size += size
 	} else {
@@ -71,13 +71,6 @@ func (b *backlog) push(s step) {
 	}
 	close(b.changed)
 	b.changed = make(chan struct{})
-}
-
-// fits reports whether s may be queued. The queue has no holes, so that what it
-// does not hold lies before or behind it, and has a mark.
-func (b *backlog) fits(s step, size int) bool {
-	n := len(b.queue)
-	return b.size+size <= b.limit && (n == 0 || b.queue[n-1].end == s.start)
 }
 
 func (b *backlog) mark(m mark) {
@@ -129,7 +122,7 @@ func (b *backlog) pop() (step, bool) {
 		b.marks = b.marks[1:]
 	}
 	s := step{start: b.nextAt, end: b.marks[0].end, seen: b.marks[0].seen}
-	if len(b.queue) > 0 { // a merged mark may span it
+	if len(b.queue) > 0 { // a merged mark may reach beyond its start
 		s.end = min(s.end, b.queue[0].start)
 	}
 	return s, true

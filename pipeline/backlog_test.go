@@ -124,8 +124,8 @@ func TestBacklogMergesMarks(t *testing.T) {
 		next = s.end
 		steps++
 	}
-	if next != n || steps > maxMarks+2 {
-		t.Errorf("came to %d of %d in %d steps", next, n, steps)
+	if next != n || steps > maxMarks+2 || len(b.queue) > 0 || b.size != 0 {
+		t.Errorf("came to %d of %d in %d steps, %d queued", next, n, steps, len(b.queue))
 	}
 }
 
