@@ -118,8 +118,8 @@ func (c *canalSource) canalConfig(conns *dialer, h *canalHandler) (*canal.Config
 	cfg := canal.NewDefaultConfig()
 	cfg.Addr, cfg.User, cfg.Password = c.cfg.Addr, c.cfg.User, c.cfg.Password
 	cfg.ServerID, cfg.Flavor = c.cfg.ServerID, c.srv.Flavor
-	cfg.HeartbeatPeriod, cfg.ReadTimeout = heartbeat, streamTimeout
-	cfg.Dump.ExecutionPath = "" // the default runs mysqldump
+	cfg.HeartbeatPeriod = heartbeat // patientConn has the time limit
+	cfg.Dump.ExecutionPath = ""     // the default runs mysqldump
 	cfg.TimestampStringLocation = time.UTC
 	cfg.DisableRetrySync = true
 	cfg.EventCacheCount = canalEvents
@@ -211,29 +211,4 @@ func (d *dialer) close() {
 	for c := range d.conns {
 		_ = c.Close()
 	}
-}
-
-// patientConn gives a read a deadline where its user sets none.
-type patientConn struct {
-	net.Conn
-	own bool // the user sets deadlines
-}
-
-func (p *patientConn) SetReadDeadline(t time.Time) error {
-	p.own = true
-	return p.Conn.SetReadDeadline(t)
-}
-
-func (p *patientConn) SetDeadline(t time.Time) error {
-	p.own = true
-	return p.Conn.SetDeadline(t)
-}
-
-func (p *patientConn) Read(b []byte) (int, error) {
-	if !p.own {
-		if err := p.Conn.SetReadDeadline(time.Now().Add(readTimeout)); err != nil {
-			return 0, err
-		}
-	}
-	return p.Conn.Read(b)
 }

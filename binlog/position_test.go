@@ -240,3 +240,35 @@ func TestSetWithoutOne(t *testing.T) {
 		t.Error("a GTID that is not in the set was taken out")
 	}
 }
+
+// TestRefusalsEndInAGap: 1236 has many reasons. One that Check cannot explain is
+// tried once more, and then is a gap instead of an endless loop.
+func TestRefusalsEndInAGap(t *testing.T) {
+	s := flavors[0].start(t)
+	w := newTail(t, tailConfig(t, s, DriverReplication, itemRules("shop")))
+	h := &w.source.(*replicationSource).history
+	check := func() error { return w.source.Check(t.Context(), w.position()) }
+	refusal := &mysql.MyError{Code: 1236, Message: "log event entry exceeded max_allowed_packet"}
+	for i := range 2 {
+		if err := check(); err != nil {
+			t.Fatalf("check %d: %v", i, err)
+		}
+		_ = h.classify(refusal)
+	}
+	if err := check(); !isGap(err) || !strings.Contains(err.Error(), "max_allowed_packet") {
+		t.Fatalf("after two refusals: %v", err)
+	}
+	if err := check(); err != nil {
+		t.Fatalf("behind the gap: %v", err)
+	}
+	_ = h.classify(refusal)
+	h.progress()
+	_ = h.classify(refusal)
+	if err := check(); err != nil {
+		t.Fatalf("a transaction came between the refusals: %v", err)
+	}
+	same := h.classify(&mysql.MyError{Code: 1236, Message: "a replica with the same server_uuid/server_id as this replica has connected"})
+	if !strings.Contains(same.Error(), "server id") {
+		t.Errorf("a duplicate server id is not explained: %v", same)
+	}
+}

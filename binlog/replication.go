@@ -110,8 +110,7 @@ func (r *replicationSource) syncerConfig(ctx context.Context, conn *hangUp, d *d
 		User:                    r.cfg.User,
 		Password:                r.cfg.Password,
 		Localhost:               "doubletap",
-		HeartbeatPeriod:         heartbeat,
-		ReadTimeout:             streamTimeout,
+		HeartbeatPeriod:         heartbeat, // patientConn has the time limit
 		DisableRetrySync:        true,
 		DiscardGTIDSet:          true,
 		RawModeEnabled:          true, // the decoder parses
@@ -128,7 +127,7 @@ func (r *replicationSource) syncerConfig(ctx context.Context, conn *hangUp, d *d
 				return nil, err
 			}
 			conn.set(c)
-			return &calmConn{Conn: c}, nil
+			return &patientConn{Conn: c}, nil
 		},
 		Option: func(c *client.Conn) error {
 			_, err := c.Execute(fmt.Sprintf("SET SESSION net_write_timeout = %d", int(heldTimeout.Seconds())))
@@ -193,7 +192,7 @@ func (h *history) classify(err error) error {
 	case serverCode(err) == mariaSameID, serverCode(err) == fatalReading && sameServerID(err):
 		return fmt.Errorf("another replica uses the server id %d: give this tailer one of its own: %w", h.cfg.ServerID, err)
 	case serverCode(err) == fatalReading && h.warned != "":
-		h.refused = "the source will not send what follows: " + err.Error()
+		h.refused, h.warned = "the source will not send what follows: "+err.Error(), ""
 	case serverCode(err) == fatalReading:
 		h.warned = err.Error()
 	}

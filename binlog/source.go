@@ -150,12 +150,16 @@ func (h *history) Check(ctx context.Context, p pipeline.Position) error {
 	}
 	if flavor != h.srv.Flavor {
 		// The decoder was made for the other one: only a new Source can go on.
-		return fmt.Errorf("the source at %s was %s and is %s now; restart the tailer", h.cfg.Addr, h.srv.Flavor, flavor)
+		return fmt.Errorf("%w: the source at %s was %s and is %s now; restart the tailer", pipeline.ErrFatal, h.cfg.Addr, h.srv.Flavor, flavor)
 	}
 	now, set, err := settled(ctx, s, pos, flavor)
 	if err != nil {
 		return err
 	}
+	h.mu.Lock()
+	refused := h.refused
+	h.refused, h.purged = "", now.purged // warned stays until a transaction comes
+	h.mu.Unlock()
 	gap := func(next string, reason string) error {
 		return &pipeline.GapError{Reason: reason, Next: position{Flavor: flavor, Set: next, Server: now.server}.encode()}
 	}
@@ -171,10 +175,6 @@ func (h *history) Check(ctx context.Context, p pipeline.Position) error {
 		// and may have been read into caches.
 		return gap(pos.Set, fmt.Sprintf("another server answers (%s, before %s): its predecessor's last commits may be lost", now.server, pos.Server))
 	}
-	h.mu.Lock()
-	refused := h.refused
-	h.refused, h.warned, h.purged = "", "", now.purged
-	h.mu.Unlock()
 	if refused != "" {
 		return gap(now.executed.String(), refused)
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/doubletap-cdc/doubletap/keys"
 	"github.com/doubletap-cdc/doubletap/pipeline"
 	"github.com/doubletap-cdc/doubletap/testenv"
-	"github.com/doubletap-cdc/doubletap/testenv/envtest"
 )
 
 // tail follows a server with a source, as the engine does: it runs the source
@@ -275,36 +274,3 @@ func (w *tail) catchUp() []seenTxn {
 	w.txns = nil
 	return txns
 }
-
-// changes is all row changes and stale tables of some transactions.
-func describe(txns []seenTxn) (all []string) {
-	for _, x := range txns {
-		all = append(all, x.changes...)
-		for _, s := range x.scopes {
-			all = append(all, "stale "+s)
-		}
-	}
-	return all
-}
-
-func expect(t testing.TB, got []seenTxn, want ...string) {
-	t.Helper()
-	if all := describe(got); !slices.Equal(all, want) {
-		t.Errorf("got\n  %s\nwant\n  %s", strings.Join(all, "\n  "), strings.Join(want, "\n  "))
-		for _, x := range got {
-			if x.reason != "" {
-				t.Logf("reason in %s: %s", x.GTID, x.reason)
-			}
-		}
-	}
-}
-
-// flavor is a kind of server that a test runs on.
-type flavor struct {
-	name  string
-	start func(testing.TB, ...testenv.MySQLOptions) *testenv.Server
-}
-
-var flavors = []flavor{{"mysql", envtest.MySQL}, {"mariadb", envtest.MariaDB}}
-
-func envDatabase(t testing.TB, s *testenv.Server) string { return envtest.Database(t, s) }
