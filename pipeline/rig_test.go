@@ -101,4 +101,3 @@ func (r *rig) wantKeys(want ...string) {
 		r.t.Errorf("published %q, want %q", got, want)
 	}
 }
-

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/doubletap-cdc/doubletap/keys"
 	"github.com/doubletap-cdc/doubletap/pipeline"
@@ -277,16 +276,4 @@ func (p mortalPartition) Store(ctx context.Context, c pipeline.Cursors) error {
 		}
 		return err
 	})
-}
-
-// eventually waits, in a bubble, until cond holds.
-func eventually(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	for began := time.Now(); !cond(); {
-		if time.Since(began) > 10*time.Minute {
-			t.Fatalf("waited 10 minutes for: %s", what)
-		}
-		time.Sleep(20 * time.Millisecond)
-		synctest.Wait()
-	}
 }
