@@ -48,12 +48,12 @@ func TestBadInput(t *testing.T) {
 	const nobody = "127.0.0.1:1"
 	protected := passwordRedis(t)
 	for _, c := range []struct {
-		name     string
-		config   string
-		keys     string
-		env      []string
-		command  string // default binlog-tailer
-		want     []string
+		name    string
+		config  string
+		keys    string
+		env     []string
+		command string // default binlog-tailer
+		want    []string
 	}{
 		{name: "broken schema", keys: strings.Replace(schema, "table:", "tabel:", 1), want: []string{"keys.yaml:", `unknown field "tabel"`, "table"}},
 		{name: "template without a prefix", keys: strings.Replace(schema, "'item:{id}'", "'{id}'", 1), want: []string{"keys.yaml:", `rule "item"`, "literal text"}},

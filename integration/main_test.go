@@ -89,3 +89,10 @@ func noteSources() error {
 		return err
 	})
 }
+
+func newRands(seed uint64, n int) (all []*rand.Rand) {
+	for i := range n {
+		all = append(all, newRand(seed, uint64(i)+1000))
+	}
+	return all
+}

@@ -45,7 +45,11 @@ func (m *monitor) attach(t *testing.T, addr string) {
 	m.conns = append(m.conns, conn)
 	m.mu.Unlock()
 	in := bufio.NewReaderSize(conn, 1<<20)
-	_, err = conn.Write([]byte("MONITOR\r\n"))
+	// Where no password is wanted, AUTH is refused, and that is all.
+	_, err = fmt.Fprintf(conn, "*2\r\n$4\r\nAUTH\r\n$%d\r\n%s\r\nMONITOR\r\n", len(secret), secret)
+	if err == nil {
+		_, err = in.ReadString('\n')
+	}
 	if err == nil {
 		var answer string
 		if answer, err = in.ReadString('\n'); err == nil && answer != "+OK\r\n" {

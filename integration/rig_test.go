@@ -245,7 +245,6 @@ func (r *rig) settle() {
 		if p.running() { // its goroutines, into its log
 			_ = p.cmd.Process.Signal(syscall.SIGQUIT)
 			<-p.done
-			_ = os.WriteFile("/tmp/p8.stacks", []byte(p.output()), 0o644)
 		}
 	}
 	r.t.Fatalf("the pipeline does not catch up:\n%s", r.state())
