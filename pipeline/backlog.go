@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,11 +24,27 @@ type backlog struct {
 	firstAt int64 // the first pass's cursor
 	nextAt  int64 // where the second pass goes on
 	queue   []step
-	size    int
-	limit   int
+	memory  *memory
 	marks   []mark
 	changed chan struct{} // closed and replaced when firstAt moves
 }
+
+// memory bounds the bytes of the plans that wait in all backlogs of a process.
+type memory struct {
+	limit int64
+	held  atomic.Int64
+}
+
+// take reports whether n more bytes fit; then they are held until given back.
+func (m *memory) take(n int) bool {
+	if m.held.Add(int64(n)) <= m.limit {
+		return true
+	}
+	m.give(n)
+	return false
+}
+
+func (m *memory) give(n int) { m.held.Add(int64(-n)) }
 
 // mark says that every record below end, and not below an earlier mark's, was
 // seen at or before a time.
@@ -40,8 +57,8 @@ type mark struct {
 // the later time holds for both.
 const maxMarks = 4096
 
-func newBacklog(c Cursors, limit int) *backlog {
-	b := &backlog{firstAt: c.First, nextAt: c.Second, limit: limit, changed: make(chan struct{})}
+func newBacklog(c Cursors, m *memory) *backlog {
+	b := &backlog{firstAt: c.First, nextAt: c.Second, memory: m, changed: make(chan struct{})}
 	if b.nextAt < b.firstAt {
 		// An earlier owner saw these; when, this process cannot know (I9).
 		b.marks = []mark{{end: b.firstAt, seen: time.Now()}}
@@ -63,9 +80,8 @@ func (b *backlog) push(s step) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.firstAt = s.end
-	if size := s.plan.size(); b.size+size <= b.limit {
+	if b.memory.take(s.plan.size()) {
 		b.queue = append(b.queue, s)
-		b.size += size
 	} else {
 		b.mark(mark{end: s.end, seen: s.seen})
 	}
@@ -114,7 +130,7 @@ func (b *backlog) pop() (step, bool) {
 		s := b.queue[0]
 		b.queue[0] = step{}
 		b.queue = b.queue[1:]
-		b.size -= s.plan.size()
+		b.memory.give(s.plan.size())
 		b.nextAt = s.end
 		return s, true
 	}
@@ -126,6 +142,16 @@ func (b *backlog) pop() (step, bool) {
 		s.end = min(s.end, b.queue[0].start)
 	}
 	return s, true
+}
+
+// drop gives back the memory of what was not handled.
+func (b *backlog) drop() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.queue {
+		b.memory.give(s.plan.size())
+	}
+	b.queue = nil
 }
 
 // reached says that the records below end were read again.

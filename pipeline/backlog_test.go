@@ -55,7 +55,7 @@ func TestBacklogModel(t *testing.T) {
 		second := rapid.Int64Range(0, 20).Draw(t, "second")
 		c := Cursors{First: second + rapid.Int64Range(0, 20).Draw(t, "inherited"), Second: second}
 		limit := rapid.IntRange(0, 4000).Draw(t, "limit")
-		m := &backlogModel{backlog: newBacklog(c, limit), seen: map[int64]time.Time{}, late: map[int64]bool{}, second: second}
+		m := &backlogModel{backlog: newBacklog(c, &memory{limit: int64(limit)}), seen: map[int64]time.Time{}, late: map[int64]bool{}, second: second}
 		clock := now
 		for range rapid.IntRange(0, 200).Draw(t, "actions") {
 			if rapid.Bool().Draw(t, "push") {
@@ -79,8 +79,8 @@ func TestBacklogModel(t *testing.T) {
 		for s, ok := m.pop(); ok; s, ok = m.pop() {
 			m.take(t, s, s.end)
 		}
-		if m.second != m.first() || len(m.queue) > 0 || m.size != 0 {
-			t.Fatalf("ended at %d of %d with %d steps and %d bytes", m.second, m.first(), len(m.queue), m.size)
+		if m.second != m.first() || len(m.queue) > 0 || m.memory.held.Load() != 0 {
+			t.Fatalf("ended at %d of %d with %d steps and %d bytes", m.second, m.first(), len(m.queue), m.memory.held.Load())
 		}
 	})
 }
@@ -90,15 +90,15 @@ func (m *backlogModel) bounds(t *rapid.T) {
 	for _, s := range m.queue {
 		size += s.plan.size()
 	}
-	if size != m.size || size > m.limit || len(m.marks) > maxMarks {
-		t.Fatalf("%d bytes, counted as %d, limit %d, %d marks", size, m.size, m.limit, len(m.marks))
+	if int64(size) != m.memory.held.Load() || int64(size) > m.memory.limit || len(m.marks) > maxMarks {
+		t.Fatalf("%d bytes, counted as %d, limit %d, %d marks", size, m.memory.held.Load(), m.memory.limit, len(m.marks))
 	}
 }
 
 // Many marks are merged, and the later time holds; a mark that spans what is
 // queued does not lead past it.
 func TestBacklogMergesMarks(t *testing.T) {
-	b := newBacklog(Cursors{}, 1000)
+	b := newBacklog(Cursors{}, &memory{limit: int64(1000)})
 	begin := time.Now()
 	at := func(i int64) time.Time { return begin.Add(time.Duration(i) * time.Second) }
 	push := func(from, to int64, size int) {
@@ -124,19 +124,19 @@ func TestBacklogMergesMarks(t *testing.T) {
 		next = s.end
 		steps++
 	}
-	if next != n || steps > maxMarks+2 || len(b.queue) > 0 || b.size != 0 {
+	if next != n || steps > maxMarks+2 || len(b.queue) > 0 || b.memory.held.Load() != 0 {
 		t.Errorf("came to %d of %d in %d steps, %d queued", next, n, steps, len(b.queue))
 	}
 }
 
 func TestBacklogInherited(t *testing.T) {
 	before := time.Now()
-	b := newBacklog(Cursors{First: 7, Second: 3}, 1000)
+	b := newBacklog(Cursors{First: 7, Second: 3}, &memory{limit: int64(1000)})
 	s, ok := b.pop()
 	if !ok || s.start != 3 || s.end != 7 || s.plan != nil || s.late || s.seen.Before(before) {
 		t.Errorf("step %+v, %v", s, ok)
 	}
-	if _, ok := newBacklog(Cursors{First: 7, Second: 7}, 1000).pop(); ok {
+	if _, ok := newBacklog(Cursors{First: 7, Second: 7}, &memory{limit: int64(1000)}).pop(); ok {
 		t.Error("a step where nothing is owed")
 	}
 }
@@ -144,7 +144,7 @@ func TestBacklogInherited(t *testing.T) {
 // After it has overflowed, the backlog keeps plans in memory again as soon as
 // there is room, even where the second pass never catches up.
 func TestBacklogComesBackToMemory(t *testing.T) {
-	b := newBacklog(Cursors{}, 3000)
+	b := newBacklog(Cursors{}, &memory{limit: int64(3000)})
 	inMemory := 0
 	next := int64(0)
 	for i := range int64(1000) {

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,16 +22,20 @@ type Invalidator struct {
 	// execution of its SET in Redis: a second delete is due that long after the
 	// event was seen in the log (I6).
 	Fill time.Duration
-	// Memory bounds the bytes of keys that wait in memory for the second pass,
-	// per partition; 0 is 16 MiB. What does not fit is read from the log again.
+	// Memory bounds the bytes of keys that wait in memory for the second pass, of
+	// all partitions together; 0 is 32 MiB. What does not fit is read from the log
+	// again.
 	Memory int
 	// StoreEvery is the least time between two stored cursors; 0 is 500 ms.
 	StoreEvery time.Duration
+
+	memory memory // of all partitions; its limit is set by Run
 }
 
 // Run consumes until ctx ends, and then returns nil, or until something happens
-// that no retry can mend.
+// that no retry can mend. It is called once.
 func (inv *Invalidator) Run(ctx context.Context, c Consumer) error {
+	inv.memory.limit = int64(cmp.Or(inv.Memory, 32<<20))
 	err := c.Run(ctx, inv.own)
 	if ctx.Err() != nil {
 		return nil
@@ -48,6 +53,7 @@ func (inv *Invalidator) own(ctx context.Context, p Partition) error {
 	for attempt := 1; ; attempt++ {
 		w := newWorker(inv, p, cursors, gap)
 		err := w.run(ctx)
+		w.backlog.drop()
 		lost, ok := errors.AsType[*LogGapError](err)
 		switch {
 		case errors.Is(err, ErrFenced), ctx.Err() != nil:
@@ -93,13 +99,9 @@ type worker struct {
 const gapOwed = -1
 
 func newWorker(inv *Invalidator, p Partition, c Cursors, gap string) *worker {
-	limit := inv.Memory
-	if limit == 0 {
-		limit = 16 << 20
-	}
 	c.Second = min(c.Second, c.First)
 	w := &worker{
-		Invalidator: inv, p: p, gap: gap, backlog: newBacklog(c, limit),
+		Invalidator: inv, p: p, gap: gap, backlog: newBacklog(c, &inv.memory),
 		sweeper: newSweeper(), began: c.First, second: c.Second,
 	}
 	if gap != "" {
