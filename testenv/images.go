@@ -140,7 +140,8 @@ func (b *imageBuilder) write(w io.Writer) error {
 	dirs := []struct {
 		name string
 		mode int64
-	}{{"tmp", 0o1777}, {"data", 0o777}, {"run", 0o755}, {"run/mysqld", 0o777}, {"var", 0o755}, {"var/lib", 0o755}, {"opt", 0o755}, {"opt/kafka", 0o755}, {"opt/kafka/bin", 0o755}}
+	}{{"tmp", 0o1777}, {"data", 0o777}, {"run", 0o755}, {"run/mysqld", 0o777}, {"var", 0o755}, {"var/lib", 0o755}, {"opt", 0o755}, {"opt/kafka", 0o755}, {"opt/kafka/bin", 0o755},
+		{"var/lib/kafka", 0o755}, {"var/lib/kafka/data", 0o777}}
 	for _, d := range dirs {
 		if err := t.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: d.name + "/", Mode: d.mode}); err != nil {
 			return err

@@ -1,0 +1,12 @@
+-- The example's table, and the user that the tailer connects as, with what it
+-- needs and no more. Runs at each start, so each statement may find its work done.
+CREATE DATABASE IF NOT EXISTS shop;
+CREATE TABLE IF NOT EXISTS shop.item (
+  id BIGINT PRIMARY KEY AUTO_INCREMENT,
+  category VARCHAR(40) NOT NULL,
+  name VARCHAR(200) NOT NULL,
+  price DECIMAL(10,2) NOT NULL
+);
+CREATE USER IF NOT EXISTS cdc@'%' IDENTIFIED BY 'change-me';
+GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO cdc@'%';
+GRANT SELECT ON shop.* TO cdc@'%';
