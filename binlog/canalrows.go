@@ -13,7 +13,7 @@ import (
 
 // OnTableNotFound implements canal.EventHandler: rows of a table that is gone.
 func (c *canalHandler) OnTableNotFound(_ *replication.EventHeader, e *replication.RowsEvent) error {
-	s := pipeline.Scope{DB: string(e.Table.Schema), Table: string(e.Table.Table)}
+	s := pipeline.TableScope(string(e.Table.Schema), string(e.Table.Table))
 	c.touched = append(c.touched, s)
 	if c.asm.open {
 		c.asm.invalidate(s.DB+"."+s.Table+": the table no longer exists", s)

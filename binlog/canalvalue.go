@@ -27,7 +27,7 @@ type converter func(dst []byte, v any) ([]byte, keys.Kind, bool)
 
 // table returns how to read an event's rows, nil if no rule wants them.
 func (c *canalHandler) table(e *canal.RowsEvent) *canalTable {
-	s := pipeline.Scope{DB: e.Table.Schema, Table: e.Table.Name}
+	s := pipeline.TableScope(e.Table.Schema, e.Table.Name)
 	if t, ok := c.tables[s]; ok && t.from == e.Table {
 		return t
 	}

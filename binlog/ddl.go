@@ -245,8 +245,8 @@ func (f *finder) tables(sql string) {
 			case anyDB || db == "":
 				f.add(pipeline.Scope{DB: dbGlob, Table: tableGlob})
 			case globMatch(dbGlob, db):
-				if exact := (pipeline.Scope{DB: db, Table: n.text}); f.schema.Table(db, n.text) != nil {
-					f.add(exact)
+				if f.schema.Table(db, n.text) != nil {
+					f.add(pipeline.TableScope(db, n.text))
 				} else { // written in another case
 					f.add(pipeline.Scope{DB: dbGlob, Table: tableGlob})
 				}

@@ -21,7 +21,7 @@ type plan struct {
 	body     []byte // the TABLE_MAP event that it was made from
 }
 
-func (p *plan) scope() pipeline.Scope { return pipeline.Scope{DB: p.db, Table: p.name} }
+func (p *plan) scope() pipeline.Scope { return pipeline.TableScope(p.db, p.name) }
 
 // namesMissing tells what to do about a TABLE_MAP event without column names.
 func namesMissing(mariadb bool) string {
