@@ -1,7 +1,6 @@
 # The commands as static binaries, in an image that holds nothing but them and
 # the certificate authorities. GO_IMAGE may be any image with Go, a shell and
-# those; where none can be pulled, `make build` and the target "prebuilt", which
-# copies bin/, make the same image without the authorities.
+# those. Where none can be pulled: deploy/prebuilt.Dockerfile.
 ARG GO_IMAGE=golang:1.26
 
 FROM ${GO_IMAGE} AS build
@@ -11,12 +10,7 @@ RUN go mod download
 COPY . .
 RUN CGO_ENABLED=0 GOFLAGS=-buildvcs=false go build -trimpath -ldflags='-s -w' -o /out/ ./cmd/binlog-tailer ./cmd/invalidator
 
-FROM scratch AS prebuilt
-COPY bin/binlog-tailer bin/invalidator /
-USER 65532:65532
-ENTRYPOINT ["/invalidator"]
-
-FROM scratch AS final
+FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /out/binlog-tailer /out/invalidator /
 USER 65532:65532

@@ -1,0 +1,224 @@
+// Package deploy_test guards compose.yaml, the Dockerfiles and the example
+// configuration without an engine: what docs/compose.md promises of them.
+package deploy_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/doubletap-cdc/doubletap/config"
+	"github.com/doubletap-cdc/doubletap/keys"
+)
+
+const root = ".."
+
+type service struct {
+	Image       string
+	Build       *struct{ Context, Dockerfile string }
+	Command     []string
+	Entrypoint  []string
+	Environment map[string]string
+	Volumes     []string
+	Ports       []string
+	Restart     string
+	ReadOnly    bool     `yaml:"read_only"`
+	CapDrop     []string `yaml:"cap_drop"`
+	Healthcheck struct{ Test []string }
+	DependsOn   map[string]struct{ Condition string } `yaml:"depends_on"`
+}
+
+// ours are the services that run our commands.
+var ours = []string{"invalidator-1", "invalidator-2", "tailer"}
+
+func services(t *testing.T) map[string]service {
+	t.Helper()
+	var file struct{ Services map[string]service }
+	if err := yaml.Unmarshal(read(t, "compose.yaml"), &file); err != nil {
+		t.Fatal(err)
+	}
+	return file.Services
+}
+
+func read(t *testing.T, name string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func TestServices(t *testing.T) {
+	all := services(t)
+	for _, name := range append([]string{"mysql", "kafka", "redis"}, ours...) {
+		if _, ok := all[name]; !ok {
+			t.Errorf("no service %s", name)
+		}
+	}
+	for name, s := range all {
+		once := awaited(all, name)
+		switch test := s.Healthcheck.Test; {
+		case once && (s.Restart != "no" || len(test) > 0):
+			t.Errorf("%s is waited for until it ends, so it is not restarted and has no health check", name)
+		case !once && (len(test) < 2 || test[0] != "CMD"):
+			t.Errorf("%s: health check %q: not every image has a shell, so CMD and a program", name, test)
+		}
+		for _, p := range s.Ports {
+			if !strings.HasPrefix(p, "127.0.0.1:") {
+				t.Errorf("%s opens port %s to the network", name, p)
+			}
+		}
+		for _, v := range s.Volumes {
+			if source, _, _ := strings.Cut(v, ":"); strings.HasPrefix(source, "./") {
+				if _, err := os.Stat(filepath.Join(root, source)); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+		}
+		for on, d := range s.DependsOn {
+			if _, ok := all[on]; !ok || d.Condition != "service_healthy" && d.Condition != "service_completed_successfully" {
+				t.Errorf("%s depends on %s by %q", name, on, d.Condition)
+			}
+		}
+	}
+}
+
+// awaited says whether another service starts once this one has ended.
+func awaited(all map[string]service, name string) bool {
+	for _, s := range all {
+		if s.DependsOn[name].Condition == "service_completed_successfully" {
+			return true
+		}
+	}
+	return false
+}
+
+func TestOurServices(t *testing.T) {
+	all := services(t)
+	var builds int
+	image := all["tailer"].Image
+	for _, name := range ours {
+		s := all[name]
+		if s.Build != nil {
+			builds++
+			if s.Build.Context != "." || !strings.HasSuffix(s.Build.Dockerfile, ":-Dockerfile}") {
+				t.Errorf("%s is built from %+v", name, *s.Build)
+			}
+		}
+		if image == "" || s.Image != image {
+			t.Errorf("%s runs image %q, the tailer %q", name, s.Image, image)
+		}
+		if !s.ReadOnly || !slices.Equal(s.CapDrop, []string{"ALL"}) {
+			t.Errorf("%s: read_only %v, cap_drop %v", name, s.ReadOnly, s.CapDrop)
+		}
+		if !slices.Contains(s.Command, "/etc/doubletap/doubletap.yaml") || !slices.Contains(s.Volumes, "./deploy/compose:/etc/doubletap:ro") {
+			t.Errorf("%s does not read deploy/compose/doubletap.yaml: %v, %v", name, s.Command, s.Volumes)
+		}
+		if len(s.Healthcheck.Test) != 4 || !slices.Contains(programs, s.Healthcheck.Test[1]) || s.Healthcheck.Test[2] != "-healthy" {
+			t.Errorf("%s: health check %q", name, s.Healthcheck.Test)
+		}
+	}
+	if builds != 1 {
+		t.Errorf("%d services build the image %s, want one", builds, image)
+	}
+	if e := all["tailer"].Entrypoint; !slices.Equal(e, []string{"/binlog-tailer"}) {
+		t.Errorf("the tailer's entry point is %q", e)
+	}
+}
+
+// programs are what the image holds.
+var programs = []string{"/binlog-tailer", "/invalidator"}
+
+func TestDockerfiles(t *testing.T) {
+	for name, from := range map[string]string{"Dockerfile": "/out", "deploy/prebuilt.Dockerfile": "bin"} {
+		t.Run(name, func(t *testing.T) {
+			text := string(read(t, name))
+			last := text[strings.LastIndex(text, "\nFROM ")+1:]
+			if !strings.HasPrefix(last, "FROM scratch\n") {
+				t.Errorf("the last stage is not empty at first:\n%s", last)
+			}
+			user := regexp.MustCompile(`(?m)^USER ([1-9][0-9]*):[1-9][0-9]*$`)
+			if !user.MatchString(last) {
+				t.Errorf("no USER with numbers other than 0, and scratch knows no names:\n%s", last)
+			}
+			if regexp.MustCompile(`(?m)^(RUN|SHELL)|^(CMD|ENTRYPOINT) [^\[]`).MatchString(last) {
+				t.Errorf("scratch has no shell:\n%s", last)
+			}
+			for _, p := range programs {
+				if !strings.Contains(last, " "+from+p+" ") {
+					t.Errorf("%s is not copied:\n%s", p, last)
+				}
+				if _, err := os.Stat(filepath.Join(root, "cmd", p)); err != nil {
+					t.Error(err)
+				}
+			}
+			if strings.Contains(text, "go build") && !strings.Contains(text, "CGO_ENABLED=0 ") {
+				t.Error("scratch has no C library: build with CGO_ENABLED=0")
+			}
+		})
+	}
+}
+
+// TestDockerignore guards that the build sees what it compiles or copies.
+func TestDockerignore(t *testing.T) {
+	needed := []string{"bin", "go.mod", "go.sum"}
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if sources, _ := filepath.Glob(filepath.Join(root, e.Name(), "*.go")); len(sources) > 0 && e.Name() != "deploy" {
+			needed = append(needed, e.Name())
+		}
+	}
+	if !slices.Contains(needed, "pipeline") {
+		t.Fatalf("no folder pipeline in %v", needed)
+	}
+	for line := range strings.Lines(string(read(t, ".dockerignore"))) {
+		pattern := strings.TrimSpace(line)
+		for _, n := range append(needed, "cmd") {
+			if ok, err := filepath.Match(pattern, n); ok || err != nil {
+				t.Errorf("%q leaves out %s (%v)", pattern, n, err)
+			}
+		}
+	}
+}
+
+func TestConfiguration(t *testing.T) {
+	all := services(t)
+	for k, v := range all["tailer"].Environment {
+		t.Setenv(k, v)
+	}
+	c, err := config.Load("compose/doubletap.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Warnings) > 0 {
+		t.Error(c.Warnings)
+	}
+	schema, err := keys.Load(c.Keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	setup := string(read(t, "deploy/compose/setup.sql"))
+	for _, r := range schema.Rules() {
+		if db, table := r.TableGlob(); !strings.Contains(setup, "CREATE TABLE IF NOT EXISTS "+db+"."+table+" (") {
+			t.Errorf("setup.sql makes no table for rule %s", r.Name())
+		}
+	}
+	if user := "CREATE USER IF NOT EXISTS " + c.Source.User + "@'%' IDENTIFIED BY '" + c.Source.Password.Reveal() + "';"; !strings.Contains(setup, user) {
+		t.Error("setup.sql makes another user than doubletap.yaml and compose.yaml name")
+	}
+	addrs := slices.Concat([]string{c.Source.Addr}, c.Log.Kafka.Brokers, c.Redis.Addrs)
+	for i, want := range []string{"mysql:3306", "kafka:9092", "redis:6379"} {
+		if name, _, _ := strings.Cut(want, ":"); addrs[i] != want || all[name].Image == "" {
+			t.Errorf("address %s, want %s", addrs[i], want)
+		}
+	}
+}
