@@ -177,7 +177,10 @@ func changed(schema *keys.Schema, w []string, db, sql string) statement {
 	}
 	f := finder{schema: schema, db: db}
 	switch w[0] {
-	case "TRUNCATE", "RENAME", "CREATE", "REPAIR", "ALTER", "DROP", "IMPORT":
+	case "TRUNCATE": // TABLE may be left out: the word that follows may be a name, such as catalog
+		st.reason = "TRUNCATE TABLE"
+		f.tables(sql)
+	case "RENAME", "CREATE", "REPAIR", "ALTER", "DROP", "IMPORT":
 		if o := objectOf(w); o == "DATABASE" || o == "SCHEMA" || o == "CATALOG" {
 			f.databases(sql)
 			break

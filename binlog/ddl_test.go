@@ -19,7 +19,7 @@ func parseSchema(t testing.TB, rules ...string) *keys.Schema {
 }
 
 func TestClassify(t *testing.T) {
-	schema := parseSchema(t, rule("item", "shop.item", "id"), rule("order", "shop_*.order_??", "id"), rule("odd", "`shop`.`a b`", "id"))
+	schema := parseSchema(t, rule("item", "shop.item", "id"), rule("order", "shop_*.order_??", "id"), rule("odd", "`shop`.`a b`", "id"), rule("catalog", "shop.catalog", "id"))
 	const (
 		item   = "shop.item"
 		odd    = "shop.a b"
@@ -74,6 +74,8 @@ func TestClassify(t *testing.T) {
 		{"shop", "DROP TABLE other.item", stmtNothing, nil},
 		{"shop", "TRUNCATE item", stmtChange, []string{item}},
 		{"shop", "truncate table `item`", stmtChange, []string{item}},
+		{"shop", "TRUNCATE catalog", stmtChange, []string{"shop.catalog"}}, // the word is a kind of thing, too
+		{"other", "TRUNCATE shop.catalog", stmtChange, []string{"shop.catalog"}},
 		{"shop", "RENAME TABLE x TO y, other.z TO shop.item", stmtChange, []string{item}},
 		{"shop", "ALTER TABLE p EXCHANGE PARTITION p1 WITH TABLE item", stmtChange, []string{item}},
 		{"shop", "ALTER TABLE item ADD COLUMN g GEOMETRY INVISIBLE", stmtChange, []string{item}},
