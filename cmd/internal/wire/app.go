@@ -58,11 +58,20 @@ func newLogger(c *config.Config, w io.Writer) *slog.Logger {
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil { // config has checked it
 		level = slog.LevelInfo
 	}
-	o := &slog.HandlerOptions{Level: level}
+	o := &slog.HandlerOptions{Level: level, ReplaceAttr: errorText}
 	if c.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(w, o))
 	}
 	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// errorText logs an error as its message: slog's text handler prints it with %+v,
+// which for the errors of go-mysql is a stack trace.
+func errorText(_ []string, a slog.Attr) slog.Attr {
+	if err, ok := a.Value.Any().(error); ok && err != nil {
+		a.Value = slog.StringValue(err.Error())
+	}
+	return a
 }
 
 // retryStart calls fn until it succeeds or ctx ends. A server that goes away
