@@ -54,7 +54,7 @@ tidy: ## check that go.mod and go.sum are tidy
 	$(GO) mod tidy -diff
 
 .PHONY: up down
-up: ## start MySQL, Kafka, Redis, a tailer and two invalidators with Docker Compose
+up: ## start MySQL, Kafka, Redis, a tailer and two invalidators with Docker Compose (docs/compose.md)
 	docker compose up --build --wait
 down: ## stop them and remove their data
 	docker compose down --volumes
