@@ -65,6 +65,7 @@ func (c *embeddedConsumer) partition() (*embeddedPartition, error) {
 	case err != nil:
 		return nil, fmt.Errorf("load the cursors of %q: %w", c.name, err)
 	case !ok:
+		p.gap = beginsAt(start)
 	case stored.Incarnation != c.e.state.incarnation:
 		p.gap = "the cursors belong to another incarnation of the log: it lost records, or was made anew"
 	case stored.First > end || stored.Second > end:
@@ -73,6 +74,16 @@ func (c *embeddedConsumer) partition() (*embeddedPartition, error) {
 		p.cursors = pipeline.Cursors{First: stored.First, Second: stored.Second}
 	}
 	return p, nil
+}
+
+// beginsAt returns the gap of a consumer without cursors, "" where the log still
+// has its first record: a new consumer, or one whose cursors were forgotten, has
+// missed what was dropped, the first start's invalidation included.
+func beginsAt(start int64) string {
+	if start == 0 {
+		return ""
+	}
+	return fmt.Sprintf("no cursors are stored, and the log begins at offset %d: what came before was dropped unread", start)
 }
 
 // embeddedPartition is the log's only partition during one call of own.

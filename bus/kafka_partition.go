@@ -83,6 +83,7 @@ func (p *kafkaPartition) loadOnce(ctx context.Context) error {
 	p.end = end
 	p.cursors = pipeline.Cursors{First: start, Second: start}
 	if stored.CommittedOffset < 0 {
+		p.gap = beginsAt(start)
 		return nil
 	}
 	if known > end {

@@ -122,8 +122,9 @@ type Partition interface {
 	Name() string
 	// Cursors returns the cursors as stored when ownership began; where none were
 	// stored, both are the oldest offset. gap is not empty where the stored ones
-	// do not fit this log (another incarnation, beyond its end): then the cursors
-	// are the oldest offset, and everything must be invalidated.
+	// do not fit this log (another incarnation, beyond its end), or where none
+	// were stored and the log has dropped records: then the cursors are the oldest
+	// offset, and everything must be invalidated.
 	Cursors() (c Cursors, gap string)
 	// Read returns records from the offset on, waiting for at least one until
 	// ctx ends. It returns a *LogGapError where the log no longer holds from.

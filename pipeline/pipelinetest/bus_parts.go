@@ -170,6 +170,9 @@ func logGaps(t *testing.T, l LogUnderTest) {
 			if gap.From != 0 || gap.Start < 1 || gap.Start > 12 {
 				t.Errorf("%s: gap %+v", name, gap)
 			}
+			if c, why := p.Cursors(); why == "" || c.First != gap.Start || c.Second != gap.Start {
+				t.Errorf("%s: a new consumer of a log without its first records: cursors %+v, gap %q", name, c, why)
+			}
 			if m, err := readAll(p.ctx, p, gap.Start, 20-int(gap.Start)); err != nil || m[0].Offset != gap.Start {
 				t.Errorf("%s: after the gap: %v", name, err)
 			}

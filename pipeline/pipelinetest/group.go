@@ -161,6 +161,9 @@ func (p *logPart) owned(l *Log, i, generation int) *logPartition {
 		o.cursors = *p.cursors
 	} else {
 		o.cursors = pipeline.Cursors{First: p.start, Second: p.start}
+		if p.gap == "" && p.start > 0 {
+			o.gap = "records were dropped unread"
+		}
 	}
 	return o
 }
