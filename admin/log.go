@@ -23,6 +23,7 @@ func LogHooks(log *slog.Logger) pipeline.Hooks {
 	l := &logger{log: log, lines: map[string]*line{}}
 	return pipeline.Hooks{
 		Held:      l.held,
+		Holding:   l.holding,
 		Published: l.published,
 		Checkpoint: func(i pipeline.CheckpointInfo) {
 			log.Debug("position stored", "position", string(i.Position))
@@ -98,6 +99,12 @@ func (l *logger) limited(kind string, n int, level slog.Level, msg string, args 
 func (l *logger) held(i pipeline.HeldInfo) {
 	if i.Held >= longHold {
 		l.limited("held", 1, slog.LevelInfo, "the gate held a transaction until the source showed it", "gtid", i.Txn.GTID, "held", i.Held)
+	}
+}
+
+func (l *logger) holding(i pipeline.HeldInfo) {
+	if i.Held > 0 {
+		l.limited("holding", 1, slog.LevelWarn, "the gate is holding a transaction, and all behind it: the source does not show it yet", "gtid", i.Txn.GTID, "for", i.Held.Round(time.Second))
 	}
 }
 

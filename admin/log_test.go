@@ -50,7 +50,7 @@ func TestLogHooks(t *testing.T) {
 		`level=WARN msg="conditions`, "times=2", "level=WARN msg=\"events were published", `level=INFO msg="invalidating whole tables" table=*.* rule="" reason="a gap"`,
 		`level=INFO msg="partition taken" partition=t/0`, `level=INFO msg="partition given up"`,
 		`level=INFO msg="whole tables deleted" partition=t/0 pass=first patterns=[item:*] deleted=5`,
-		`level=INFO msg="the gate held`, "level=DEBUG msg=published", "level=DEBUG msg=deleted", "keys=3", "level=DEBUG msg=\"position stored\"",
+		`level=WARN msg="the gate is holding`, `gtid=uuid:1 for=2s`, `level=INFO msg="the gate held`, "level=DEBUG msg=published", "level=DEBUG msg=deleted", "keys=3", "level=DEBUG msg=\"position stored\"",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %s in\n%s", want, got)

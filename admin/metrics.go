@@ -26,6 +26,7 @@ type Metrics struct {
 	observing prometheus.Gauge
 
 	held          prometheus.Histogram
+	holding       prometheus.Gauge
 	transactions  prometheus.Counter
 	rows          prometheus.Counter
 	events        prometheus.Counter
@@ -70,6 +71,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, pipeline.Hooks) {
 	m.observing = f.gauge("observing", "1 in mode observe, where deletes are counted but not made.")
 
 	m.held = f.histogram("gate_held_seconds", "Time that the visibility gate held a transaction back.")
+	m.holding = f.gauge("gate_holding_seconds", "Time for which the visibility gate has been holding the transaction that it holds now; 0 in the first second, and when it holds none.")
 	m.transactions = f.counter("published_transactions_total", "Transactions whose events are all durable in the log.")
 	m.rows = f.counter("published_rows_total", "Row changes in the log.")
 	m.events = f.counter("published_events_total", "Records written to the log.")
@@ -120,6 +122,7 @@ func (m *Metrics) age() float64 {
 func (m *Metrics) hooks() pipeline.Hooks {
 	return pipeline.Hooks{
 		Held:      func(i pipeline.HeldInfo) { m.held.Observe(i.Held.Seconds()) },
+		Holding:   func(i pipeline.HeldInfo) { m.holding.Set(i.Held.Seconds()) },
 		Published: m.published,
 		Checkpoint: func(pipeline.CheckpointInfo) {
 			m.checkpoints.Inc()

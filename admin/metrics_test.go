@@ -20,6 +20,7 @@ import (
 func exercise(h pipeline.Hooks) {
 	now := time.Now()
 	txn := pipeline.Txn{GTID: "uuid:1", CommittedAt: now.Add(-time.Second)}
+	h.Holding(pipeline.HeldInfo{Txn: txn, Held: 2 * time.Second})
 	h.Held(pipeline.HeldInfo{Txn: txn, Held: 2 * time.Second})
 	h.Published(pipeline.PublishedInfo{Txn: txn, Rows: 3, Records: 2})
 	h.Checkpoint(pipeline.CheckpointInfo{Position: "uuid:1"})
@@ -62,7 +63,7 @@ func TestMetrics(t *testing.T) {
 		"records_behind": 7, "pending_second_deletes": 5, "deletes_total": 4, "deleted_keys_total": 6,
 		"sweeps_total": 2, "swept_keys_total": 10, "second_deletes_skipped_total": 4,
 		"protected_keys_refused_total": 6, "over_invalidations_total": 1, "dead_letters_total": 1,
-		"when_errors_total": 2, "schema_differences_total": 1, "retries_total": 1, "build_info": 1, "observing": 0,
+		"when_errors_total": 2, "schema_differences_total": 1, "retries_total": 1, "build_info": 1, "gate_holding_seconds": 2, "observing": 0,
 	} {
 		if got := sum(t, reg, prefix+name); got != want {
 			t.Errorf("%s = %v, want %v", name, got, want)

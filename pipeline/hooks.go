@@ -17,6 +17,7 @@ const (
 type Hooks struct {
 	// Tailer
 	Held       func(HeldInfo)       // the gate let a transaction through
+	Holding    func(HeldInfo)       // the gate is holding a transaction: each second from the first on; Held is 0 when it no longer is
 	Published  func(PublishedInfo)  // a transaction's events are durable in the log
 	Checkpoint func(CheckpointInfo) // a position was stored
 	Gap        func(reason string)  // a part of the source's history is lost

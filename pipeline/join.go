@@ -7,6 +7,7 @@ func Join(hs ...Hooks) Hooks {
 	var j Hooks
 	for _, h := range hs {
 		j.Held = both(j.Held, h.Held)
+		j.Holding = both(j.Holding, h.Holding)
 		j.Published = both(j.Published, h.Published)
 		j.Checkpoint = both(j.Checkpoint, h.Checkpoint)
 		j.Gap = both(j.Gap, h.Gap)

@@ -284,7 +284,10 @@ func (r *tailRun) pass(ctx context.Context, t Txn) error {
 		return nil
 	}
 	start := time.Now()
-	if err := r.Gate.Wait(ctx, t); err != nil {
+	stop := r.telling(t, start)
+	err := r.Gate.Wait(ctx, t)
+	stop()
+	if err != nil {
 		return err
 	}
 	r.gate = true
