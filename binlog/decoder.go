@@ -88,7 +88,8 @@ func (d *decoder) move(h *replication.EventHeader) {
 
 // event handles one event, which may come from inside a compressed transaction.
 func (d *decoder) event(h *replication.EventHeader, body []byte, start uint64) error {
-	if d.skip && !isGTID(h.EventType) {
+	// An incident belongs to no transaction, and is not known to be durable.
+	if d.skip && !isGTID(h.EventType) && h.EventType != replication.INCIDENT_EVENT {
 		return nil
 	}
 	if kind, ok := rowsKinds[h.EventType]; ok {
