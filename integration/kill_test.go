@@ -21,11 +21,12 @@ func TestKill(t *testing.T) {
 }
 
 func testKill(t *testing.T, o options, kills int) {
+	o.more = "log_level: debug" // says which first deletes were late enough
 	r := newRig(t, o)
 	first, others := r.pipeline(2)
 	r.settle()
 	r.mark()
-	w := &workload{r: r, writers: 3, pause: 15 * time.Millisecond}
+	w := &workload{r: r, writers: 3, pause: 15 * time.Millisecond, heavy: true}
 	if r.mariadb() {
 		w.begins = map[string]int64{}
 	}
@@ -111,6 +112,7 @@ func TestRestart(t *testing.T) {
 	g := newGate(t, redis.Addr)
 	r := newRig(t, options{
 		source: source, kafka: kafka, redis: "addrs: [\"" + g.addr + "\"]", monitors: []string{redis.Addr},
+		more: "log_level: debug",
 	})
 	r.pipeline(2)
 	r.settle()

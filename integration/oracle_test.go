@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -190,8 +192,8 @@ func path(c expected, at []int64) string {
 
 func clock(micro int64) string { return time.UnixMicro(micro).UTC().Format("15:04:05.000000") }
 
-// require fails the test where deletes are missing, and returns how many keys had one delete only.
-func (r *rig) require(o *oracle) (single int) {
+// require fails the test where deletes are missing, or were made that no change asks for.
+func (r *rig) require(o *oracle) {
 	r.t.Helper()
 	deletes := r.mon.snapshot()
 	v := o.compare(deletes, r.o.fill)
@@ -199,11 +201,22 @@ func (r *rig) require(o *oracle) (single int) {
 		r.t.Errorf("%d of %d keys (%d row changes) are wrong, for example:\n%s\n%s",
 			v.count, len(o.byKey), o.rows, strings.Join(v.problems, "\n"), r.state())
 	}
-	extra := o.unexpected(deletes)
-	if len(extra) > 0 {
+	if extra := o.unexpected(deletes); len(extra) > 0 {
 		slices.Sort(extra)
 		r.t.Errorf("%d keys were deleted that no change asks for, for example %q", len(extra), extra[:min(len(extra), 10)])
 	}
-	r.t.Logf("%d row changes, %d keys, %d deletes seen, %d keys with a single delete", o.rows, len(o.byKey), r.mon.total, v.single)
-	return v.single
+	late := 0
+	for _, p := range r.procs {
+		for _, m := range lateEnough.FindAllStringSubmatch(p.output(), -1) {
+			n, _ := strconv.Atoi(m[1])
+			late += n
+		}
+	}
+	if v.single > late {
+		r.t.Errorf("%d keys were deleted once only, and the invalidators say of %d keys that the first delete was late enough", v.single, late)
+	}
+	r.t.Logf("%d row changes, %d keys, %d deletes seen, %d keys with a single delete, %d late enough", o.rows, len(o.byKey), r.mon.count(), v.single, late)
 }
+
+// lateEnough is what an invalidator's log says, on level debug, when the first delete counts as the second one too.
+var lateEnough = regexp.MustCompile(`msg=deleted .*pass=second .*keys=(\d+) skipped=true`)

@@ -22,6 +22,7 @@ type workload struct {
 	ops     int           // per writer; 0 goes on until the context ends
 	pause   time.Duration // between a writer's transactions
 	patient bool          // the server may go away: go on when it is back
+	heavy   bool          // now and then a transaction of thousands of rows
 
 	done    atomic.Int64 // transactions that were tried
 	applied atomic.Int64 // of which so many succeeded
@@ -100,12 +101,22 @@ func (w *workload) try(ctx context.Context, wr *writer) error {
 		return err
 	}
 	defer conn.Close()
+	last, err := w.lastGTID(ctx, conn)
+	if err != nil {
+		return err
+	}
 	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	wr.ctx, wr.tx, wr.db = ctx, tx, w.r.db
-	keep, err := wr.operation()
+	keep := true
+	if w.heavy && wr.rng.IntN(20) == 0 {
+		wr.do(bulkInsert, 20_000_000+wr.own()*10, 1+wr.rng.IntN(5000))
+		err = wr.err
+	} else {
+		keep, err = wr.operation()
+	}
 	if err != nil || !keep {
 		return errors.Join(err, tx.Rollback())
 	}
@@ -113,29 +124,39 @@ func (w *workload) try(ctx context.Context, wr *writer) error {
 	if err := tx.Commit(); err != nil {
 		return err
 	}
-	if w.begins == nil {
-		return nil
-	}
-	var gtid string
-	if err := conn.QueryRowContext(ctx, "SELECT @@last_gtid").Scan(&gtid); err != nil {
+	gtid, err := w.lastGTID(ctx, conn)
+	if err != nil || gtid == last { // it has written nothing
 		return err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if _, ok := w.begins[gtid]; !ok { // a transaction that wrote nothing has none of its own
-		w.begins[gtid] = before
-	}
+	w.begins[gtid] = before
 	return nil
+}
+
+// lastGTID is the GTID of the connection's last transaction, where MariaDB's are recorded.
+func (w *workload) lastGTID(ctx context.Context, conn *sql.Conn) (gtid string, err error) {
+	if w.begins == nil {
+		return "", nil
+	}
+	err = conn.QueryRowContext(ctx, "SELECT @@last_gtid").Scan(&gtid)
+	return gtid, err
 }
 
 // bulk writes rows in one transaction.
 func (w *workload) bulk(from, rows int) {
 	w.r.t.Helper()
-	digits := "(SELECT 0 d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)"
-	w.r.exec(fmt.Sprintf(`INSERT INTO %s.bulk SELECT %d + n, n %% 500, 'padding that no rule wants' FROM
-		(SELECT a.d + 10*b.d + 100*c.d + 1000*e.d + 10000*f.d AS n FROM %s a, %[3]s b, %[3]s c, %[3]s e, %[3]s f) s WHERE n < %[4]d`,
-		w.r.db, from, digits, rows))
+	if _, err := w.r.sql.ExecContext(w.r.t.Context(), strings.ReplaceAll(bulkInsert, "$", w.r.db), from, rows); err != nil {
+		w.r.t.Fatal(err)
+	}
 }
+
+const (
+	digits = "(SELECT 0 d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)"
+	// bulkInsert takes the first id and the number of rows, up to 100,000.
+	bulkInsert = "INSERT INTO $.bulk SELECT ? + n, n % 500, 'padding that no rule wants' FROM (SELECT a.d + 10*b.d + 100*c.d + 1000*e.d + 10000*f.d AS n FROM " +
+		digits + " a, " + digits + " b, " + digits + " c, " + digits + " e, " + digits + " f) s WHERE n < ?"
+)
 
 // writer makes the operations of one connection.
 type writer struct {
