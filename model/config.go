@@ -7,6 +7,7 @@ type config struct {
 	fillers int
 	fills   uint8 // of each filler
 	replica bool  // fills may read the replica
+	standby bool  // the replica is there, and no fill reads it
 	lease   bool  // the rule is lease; else it is plain
 	late    bool  // fillers may be slower than fill
 	// fromEvent is the rule of an invalidator that asks no reader: a second
@@ -33,10 +34,13 @@ type parts struct {
 	synced     bool // cursors and positions are stored beyond the log's synced end
 	slow       slowRule
 	repeat     bool // a replica that returns is trusted: nothing is repeated
+	timers     bool // timers that started without a replica count when it is back
 	history    bool // a replica whose history went back is like any other
+	older      bool // one that was restored is repeated from where it was put out only
 	lost       bool // a transaction that the source has lost is waited for
 	sweep      bool // a change of the source is not answered
 	logGap     bool // positions and cursors of a log that lost its tail are trusted
+	logEnd     bool // a position does not name the log's end: only cursors show a loss
 	redo       bool // a failover of Redis is not answered
 	runID      bool // the run id of Redis is kept in memory only
 	// invisible leaves out the window in which an event is readable and its

@@ -35,7 +35,10 @@ func (c *config) invalidatorSteps(s state, emit Emit[state]) {
 	}
 	if s.restored {
 		n := s
-		n.restored, n.outFrom = false, 0
+		n.restored = false
+		if !c.without.older || !n.out {
+			n.outFrom = 0
+		}
 		emit("invalidator", "finds that the replica's history went back", c.comeBack(n))
 	}
 }
@@ -220,7 +223,7 @@ func (c *config) restart(s state) state {
 func (c *config) comeBack(s state) state {
 	from := s.outFrom
 	s.out, s.outFrom = false, 0
-	if c.without.repeat {
+	if c.without.repeat || c.without.timers && from >= s.second {
 		return s
 	}
 	s.second, s.storedSecond = min(s.second, from), min(s.storedSecond, from)

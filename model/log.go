@@ -51,7 +51,7 @@ func (c *config) cut(s state, end uint8) state {
 	if s.known > end && !c.without.logGap {
 		s.storedGap = true
 		s.known = 0
-		if s.pending == nothingOwed {
+		if s.pending == nothingOwed && !c.without.logEnd {
 			s.pending = owed
 		}
 	}

@@ -41,7 +41,7 @@ func (c *config) sourceSteps(s state, emit Emit[state]) {
 			n.visible |= t
 			emit(txnNames[t], "is visible on the source", n)
 		}
-		if c.replica && !s.replica.has(t) && s.replica.has(before(t)&binlog) {
+		if (c.replica || c.standby) && !s.replica.has(t) && s.replica.has(before(t)&binlog) {
 			n := s
 			n.replica |= t
 			emit(txnNames[t], "is visible on the replica", n)

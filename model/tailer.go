@@ -24,7 +24,7 @@ func (c *config) tailerSteps(s state, emit Emit[state]) {
 		if c.durableEnd(&s) == s.end {
 			n := s
 			n.pending = nothingOwed
-			n.known = max(n.known, n.synced)
+			c.nameEnd(&n)
 			emit("tailer", "stores that it owes nothing more", n)
 		}
 	default:
@@ -34,7 +34,7 @@ func (c *config) tailerSteps(s state, emit Emit[state]) {
 		if durable := c.publishedDurably(&s); durable != s.position && s.pending == nothingOwed {
 			n := s
 			n.position = durable
-			n.known = max(n.known, n.synced)
+			c.nameEnd(&n)
 			emit("tailer", "stores its position", n)
 		}
 	}
@@ -79,6 +79,13 @@ func (c *config) publishedDurably(s *state) set {
 		}
 	}
 	return durable
+}
+
+// nameEnd has what is stored name the log's synced end.
+func (c *config) nameEnd(s *state) {
+	if !c.without.logEnd {
+		s.known = max(s.known, s.synced)
+	}
 }
 
 func tailerRestart(s state) state {
