@@ -272,3 +272,12 @@ func TestRefusalsEndInAGap(t *testing.T) {
 		t.Errorf("a duplicate server id is not explained: %v", same)
 	}
 }
+
+func TestGTIDSetOfAPosition(t *testing.T) {
+	h := &history{}
+	const set = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5"
+	p := position{Flavor: mysql.MySQLFlavor, Set: set, Server: "x"}.encode()
+	if got := h.GTIDSet(p); got != set {
+		t.Errorf("got %q, want %q", got, set)
+	}
+}

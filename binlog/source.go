@@ -100,6 +100,16 @@ func (h *history) Advance(p pipeline.Position, gtids []string) (pipeline.Positio
 	return h.parsed, nil
 }
 
+// GTIDSet returns a position's GTID set as the server writes it, for the events
+// that belong to a position and to no transaction.
+func (h *history) GTIDSet(p pipeline.Position) string {
+	pos, err := parsePosition(p)
+	if err != nil {
+		return string(p)
+	}
+	return pos.Set
+}
+
 // Start implements pipeline.Source.
 func (h *history) Start(ctx context.Context, spec string) (pipeline.Position, error) {
 	s, err := openSession(ctx, h.cfg, readTimeout)

@@ -171,12 +171,21 @@ func (r *tailRun) check(ctx context.Context) error {
 	return r.save(ctx, Checkpoint{Position: gap.Next, Pending: gap.Reason})
 }
 
+// gtidSet is the stored position as a GTID set, where the Source can say it: an
+// event is for people and other programs too.
+func (r *tailRun) gtidSet() string {
+	if s, ok := r.Source.(interface{ GTIDSet(Position) string }); ok {
+		return s.GTIDSet(r.stored.Position)
+	}
+	return string(r.stored.Position)
+}
+
 // publishPending puts the whole invalidation that the position owes into the log.
 func (r *tailRun) publishPending(ctx context.Context) error {
 	if r.stored.Pending == "" {
 		return nil
 	}
-	o, err := r.flight.begin(ctx, Txn{GTID: string(r.stored.Position)})
+	o, err := r.flight.begin(ctx, Txn{GTID: r.gtidSet()})
 	if err != nil {
 		return err
 	}

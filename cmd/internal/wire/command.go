@@ -121,11 +121,11 @@ func (c Command) run(ctx context.Context, a *App) int {
 	refused := report(findings, func(f pipeline.Finding) {
 		switch f.Severity {
 		case pipeline.Refusal:
-			a.Log.Error("preflight: "+f.Problem, "check", f.Check, "fix", f.Fix)
+			a.Log.Error("preflight: "+f.Check+": "+f.Problem, "fix", f.Fix)
 		case pipeline.Warning:
-			a.Log.Warn("preflight: "+f.Problem, "check", f.Check, "fix", f.Fix)
+			a.Log.Warn("preflight: "+f.Check+": "+f.Problem, "fix", f.Fix)
 		default:
-			a.Log.Info("preflight: "+f.Problem, "check", f.Check)
+			a.Log.Info("preflight: " + f.Check + ": " + f.Problem)
 		}
 	})
 	if refused > 0 {
