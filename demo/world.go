@@ -29,7 +29,12 @@ type world struct {
 
 func openWorld(ctx context.Context, kafka bool, out *screen) (w *world, err error) {
 	w = &world{}
+	built := make(chan error, 1)
+	building := false
 	defer func() {
+		if building { // it writes into w.dir
+			err = errors.Join(err, <-built)
+		}
 		if err != nil {
 			err = errors.Join(err, w.close())
 		}
@@ -41,7 +46,9 @@ func openWorld(ctx context.Context, kafka bool, out *screen) (w *world, err erro
 	if w.dir, err = os.MkdirTemp("", "doubletap-demo-"); err != nil {
 		return w, err
 	}
-	out.say("starting MySQL and Redis%s; the first time they are downloaded", map[bool]string{true: " and Kafka"}[kafka])
+	out.say("building the commands, and starting MySQL and Redis%s; the first time they are downloaded", map[bool]string{true: " and Kafka"}[kafka])
+	building = true
+	go func() { built <- w.build(ctx) }()
 	if w.env, err = testenv.Open(ctx, testenv.Options{Mode: mode, Log: func(line string) { out.say("%s", line) }}); err != nil {
 		return w, err
 	}
@@ -57,17 +64,21 @@ func openWorld(ctx context.Context, kafka bool, out *screen) (w *world, err erro
 		}
 	}
 	out.say("%s", w.env.Describe())
-	out.say("building the commands")
-	build := exec.CommandContext(ctx, "go", "build", "-o", w.dir+string(filepath.Separator), "github.com/doubletap-cdc/doubletap/cmd/...")
-	if text, err := build.CombinedOutput(); err != nil {
-		return w, fmt.Errorf("build the commands: %w\n%s", err, text)
-	}
 	if w.db, err = testenv.OpenDB(w.mysql); err != nil {
 		return w, err
 	}
 	w.cache = redis.NewClient(&redis.Options{Addr: w.server.Addr, PoolSize: 32})
 	w.shop, err = newShop(ctx, w.db, w.cache)
 	return w, err
+}
+
+// build builds the commands, while the servers are downloaded and started.
+func (w *world) build(ctx context.Context) error {
+	build := exec.CommandContext(ctx, "go", "build", "-o", w.dir+string(filepath.Separator), "github.com/doubletap-cdc/doubletap/cmd/...")
+	if text, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the commands: %w\n%s", err, text)
+	}
+	return nil
 }
 
 func (w *world) close() error {
