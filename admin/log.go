@@ -41,7 +41,7 @@ func LogHooks(log *slog.Logger) pipeline.Hooks {
 		Deleted:         l.deleted,
 		OverInvalidated: l.over,
 		DeadLettered: func(d pipeline.DeadLetter) {
-			log.Error("a record could not be turned into keys: it was over-invalidated and put into the dead-letter log",
+			l.limited("dead letter", 1, slog.LevelError, "a record could not be turned into keys: it was over-invalidated and put into the dead-letter log",
 				"partition", d.Partition, "offset", d.Offset, "reason", d.Reason)
 		},
 		WhenErrors: func(n int) {

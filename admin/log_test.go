@@ -77,6 +77,48 @@ func TestRetriesAreNotLoggedOneByOne(t *testing.T) {
 	})
 }
 
+// A topic full of foreign records fills the counter, not the log.
+func TestDeadLettersAreNotLoggedOneByOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out output
+		reg := prometheus.NewRegistry()
+		_, metrics := NewMetrics(reg)
+		h := pipeline.Join(LogHooks(slog.New(slog.NewTextHandler(&out, nil))), metrics)
+		for i := range 100 { // over 25 s
+			h.DeadLettered(pipeline.DeadLetter{Partition: "t/0", Offset: int64(i), Reason: "unknown version"})
+			time.Sleep(250 * time.Millisecond)
+		}
+		got := out.take()
+		if n := strings.Count(got, "level=ERROR"); n != 3 {
+			t.Errorf("%d lines in 25 s, want 3:\n%s", n, got)
+		}
+		for _, want := range []string{"offset=0 ", "offset=40 ", "offset=80 ", "times=40"} {
+			if !strings.Contains(got, want) {
+				t.Errorf("no %s in\n%s", want, got)
+			}
+		}
+		if n := counted(t, reg, "dead_letter"); n != 100 {
+			t.Errorf("%v are counted, want 100", n)
+		}
+	})
+}
+
+// counted is the value of the only counter whose name contains part.
+func counted(t *testing.T, reg *prometheus.Registry, part string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if strings.Contains(f.GetName(), part) {
+			return f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	t.Fatalf("no metric %s", part)
+	return 0
+}
+
 func TestLimitedKindsAreBounded(t *testing.T) {
 	l := &logger{log: slog.New(slog.DiscardHandler), lines: map[string]*line{}}
 	for i := range 3 * maxLines {
