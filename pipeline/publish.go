@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"hash/fnv"
+	"slices"
 
 	"github.com/doubletap-cdc/doubletap/keys"
 )
@@ -85,19 +86,28 @@ func addRow(w *eventWriter, t *TableRows, row Row) string {
 	return ""
 }
 
-// publishScopes publishes a whole-table invalidation.
+// maxScopes bounds the scopes of one record: even with names of the greatest
+// length, 64 characters each and every one quoted, it stays below maxRecord.
+const maxScopes = 500
+
+// publishScopes publishes a whole-table invalidation, in several records where
+// one would be too large.
 func (r *tailRun) publishScopes(ctx context.Context, o *openTxn, scopes []Scope, reason string) error {
 	e := r.event(o.txn, KindInvalidate)
-	e.Seq, e.Scopes, e.Reason = r.seq, scopes, reason
-	r.seq++
+	e.Reason = reason
 	for _, s := range scopes {
 		if r.Hooks.OverInvalidated != nil {
 			r.Hooks.OverInvalidated(OverInfo{Scope: s, Reason: reason})
 		}
 	}
-	p := int(hashText(scopes[0].DB, scopes[0].Table) % uint64(r.Publisher.Partitions()))
-	rec := []Record{{Partition: p, Data: encodeInvalidate(&e)}}
-	return r.flight.publish(ctx, r.Publisher, o, 0, rec)
+	var records []Record
+	for part := range slices.Chunk(scopes, maxScopes) {
+		e.Seq, e.Scopes = r.seq, part
+		r.seq++
+		p := int(hashText(part[0].DB, part[0].Table) % uint64(r.Publisher.Partitions()))
+		records = append(records, Record{Partition: p, Data: encodeInvalidate(&e)})
+	}
+	return r.flight.publish(ctx, r.Publisher, o, 0, records)
 }
 
 func (r *tailRun) event(t Txn, kind string) Event {

@@ -1,6 +1,7 @@
 package pipeline_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -32,6 +33,44 @@ func TestRowWithoutPlaceInvalidatesItsTable(t *testing.T) {
 		)
 		if len(r.over) != 7 {
 			t.Errorf("reported %+v", r.over)
+		}
+		stopped(t, stop)
+	})
+}
+
+// A statement that changes very many tables becomes bounded records, all of one
+// transaction.
+func TestScopesAreBounded(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, "src:0")
+		const n = 1201
+		b := pipeline.Batch{Reason: "DDL"}
+		var want []string
+		for i := range n {
+			s := pipeline.TableScope(strings.Repeat("*", 64), fmt.Sprintf("%04d", i)+strings.Repeat(`\`, 60))
+			b.Invalidate = append(b.Invalidate, s)
+			want = append(want, fmt.Sprintf("%s.%s: DDL", s.DB, s.Table))
+		}
+		r.src.Commit(b)
+		stop := start(t, r.Run)
+		r.wantPosition("src:1")
+		r.wantKeys(want...)
+		seqs := map[int]bool{}
+		for _, e := range r.events() {
+			if len(e.Scopes) > 500 || e.GTID != "src:1" || seqs[e.Seq] {
+				t.Errorf("%d scopes in seq %d of %s", len(e.Scopes), e.Seq, e.GTID)
+			}
+			seqs[e.Seq] = true
+		}
+		for p := range 2 {
+			for _, m := range r.log.Records(p) {
+				if len(m.Data) > 512<<10 {
+					t.Errorf("a record of %d bytes", len(m.Data))
+				}
+			}
+		}
+		if len(seqs) != 3 || len(r.over) != n {
+			t.Errorf("%d records, %d reported", len(seqs), len(r.over))
 		}
 		stopped(t, stop)
 	})
