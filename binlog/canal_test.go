@@ -1,11 +1,16 @@
 package binlog
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/go-mysql-org/go-mysql/canal"
+	canalschema "github.com/go-mysql-org/go-mysql/schema"
+
+	"github.com/doubletap-cdc/doubletap/pipeline"
 	"github.com/doubletap-cdc/doubletap/testenv"
 )
 
@@ -45,6 +50,47 @@ func TestCanal(t *testing.T) {
 		l.check([]string{"DROP TABLE item"}, l.stale("item"))
 		l.check([]string{"DROP DATABASE " + l.db}, l.stale("*"))
 	})
+}
+
+// Names are quoted once, and only in scopes: rules, published rows and canal
+// itself know the table by its real name.
+func TestCanalNamesOfGlobCharacters(t *testing.T) {
+	const db, name = `sh\op`, `it*m?`
+	// In a rule ? is one character: it matches the name as it is, not a quoted one.
+	schema := parseSchema(t, rule("item", "sh?op.it?m?", "id"))
+	var got []pipeline.Batch
+	var err error
+	c := newCanalHandler(t.Context(), func(e error) { err = e }, &history{cfg: Config{Schema: schema}}, &xaTables{},
+		func(_ context.Context, b pipeline.Batch) error {
+			b.Tables = slices.Clone(b.Tables)
+			got = append(got, b)
+			return nil
+		})
+	from := &canalschema.Table{Schema: db, Name: name, Columns: []canalschema.TableColumn{{Name: "id", RawType: "int"}}}
+	for _, row := range [][]any{{int32(7)}, {int32(7), "a column too many"}} {
+		if e := c.asm.begin(c.ctx, pipeline.Txn{GTID: "u:1"}, false); e != nil {
+			t.Fatal(e)
+		}
+		if e := c.OnRow(&canal.RowsEvent{Table: from, Action: canal.InsertAction, Rows: [][]any{row}}); e != nil {
+			t.Fatal(e)
+		}
+		if e := c.asm.end(c.ctx); e != nil {
+			t.Fatal(e)
+		}
+	}
+	if err != nil || len(got) != 2 {
+		t.Fatalf("%d batches, %v", len(got), err)
+	}
+	if rows := got[0].Tables; len(rows) != 1 || rows[0].DB != db || rows[0].Table != name {
+		t.Errorf("published %+v", rows)
+	}
+	want := []pipeline.Scope{{DB: `sh\\op`, Table: `it\*m\?`}}
+	if !slices.Equal(got[1].Invalidate, want) || !slices.Equal(c.touched, want) {
+		t.Errorf("stale is %q, touched is %q, want %q", got[1].Invalidate, c.touched, want)
+	}
+	if _, ok := c.tables[pipeline.Scope{DB: db, Table: name}]; !ok || len(c.tables) != 1 {
+		t.Errorf("canal would be told to forget another table: %v", c.tables)
+	}
 }
 
 func TestCanalXA(t *testing.T) {

@@ -27,16 +27,16 @@ type converter func(dst []byte, v any) ([]byte, keys.Kind, bool)
 
 // table returns how to read an event's rows, nil if no rule wants them.
 func (c *canalHandler) table(e *canal.RowsEvent) *canalTable {
-	s := pipeline.TableScope(e.Table.Schema, e.Table.Name)
+	s := pipeline.Scope{DB: e.Table.Schema, Table: e.Table.Name} // only a place in the map: not quoted, see forget
 	if t, ok := c.tables[s]; ok && t.from == e.Table {
 		return t
 	}
-	rules := c.h.cfg.Schema.Table(s.DB, s.Table)
+	rules := c.h.cfg.Schema.Table(e.Table.Schema, e.Table.Name)
 	if rules == nil {
 		return nil
 	}
 	t := &canalTable{from: e.Table, pk: e.Table.PKColumns}
-	t.plan = plan{table: rules, db: s.DB, name: s.Table, wanted: rules.Columns()}
+	t.plan = plan{table: rules, db: e.Table.Schema, name: e.Table.Name, wanted: rules.Columns()}
 	for w, name := range t.plan.wanted {
 		at := -1
 		var conv converter
