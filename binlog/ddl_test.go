@@ -149,6 +149,21 @@ func TestPreparedTransactionsAreBounded(t *testing.T) {
 	}
 }
 
+// An xid that is used again keeps the tables of both transactions.
+func TestPreparedAgain(t *testing.T) {
+	var x xaTables
+	a, b, c := pipeline.TableScope("shop", "a"), pipeline.TableScope("shop", "b"), pipeline.TableScope("shop", "c")
+	x.prepared("1:61:", []pipeline.Scope{a, b})
+	x.prepared("1:61:", []pipeline.Scope{b, c})
+	x.prepared("1:61:", nil)
+	if got, known := x.commit("1:61:"); !known || !slices.Equal(got, []pipeline.Scope{a, b, c}) {
+		t.Errorf("remembered %v, want a, b and c", got)
+	}
+	if len(x.order) != 1 {
+		t.Errorf("%d places for one xid", len(x.order))
+	}
+}
+
 func TestGlobMatch(t *testing.T) {
 	for _, tt := range []struct {
 		p, s string

@@ -3,6 +3,7 @@ package binlog
 import (
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,6 +23,9 @@ type xaTables struct {
 // maxPrepared bounds the transactions remembered.
 const maxPrepared = 10000
 
+// prepared adds to what is remembered of xid. An xid may be used again, and the
+// commit of the earlier transaction may come again after a reconnect, after the
+// later one was seen: both are remembered.
 func (x *xaTables) prepared(xid string, scopes []pipeline.Scope) {
 	if x.byXID == nil {
 		x.byXID = map[string][]pipeline.Scope{}
@@ -29,7 +33,13 @@ func (x *xaTables) prepared(xid string, scopes []pipeline.Scope) {
 	if _, ok := x.byXID[xid]; !ok {
 		x.order = append(x.order, xid)
 	}
-	x.byXID[xid] = scopes
+	all := slices.Clone(x.byXID[xid]) // what commit returned before does not change
+	for _, s := range scopes {
+		if !slices.Contains(all, s) {
+			all = append(all, s)
+		}
+	}
+	x.byXID[xid] = all
 	for len(x.order) > maxPrepared {
 		delete(x.byXID, x.order[0])
 		x.order = x.order[1:]
