@@ -15,6 +15,7 @@ import (
 func TestKill(t *testing.T) {
 	t.Run("kafka", func(t *testing.T) { testKill(t, options{}, pick(20, 200)) })
 	t.Run("embedded", func(t *testing.T) { testKill(t, options{embedded: true}, pick(15, 150)) })
+	t.Run("canal", func(t *testing.T) { testKill(t, options{embedded: true, driver: "canal"}, pick(8, 100)) })
 	t.Run("mariadb", func(t *testing.T) {
 		testKill(t, options{embedded: true, source: envtest.MariaDB(t)}, pick(15, 150))
 	})

@@ -1,8 +1,11 @@
 package integration
 
 import (
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -18,6 +21,7 @@ import (
 func TestOracle(t *testing.T) {
 	t.Run("kafka", func(t *testing.T) { testOracle(t, options{}) })
 	t.Run("embedded", func(t *testing.T) { testOracle(t, options{embedded: true}) })
+	t.Run("canal", func(t *testing.T) { testOracle(t, options{embedded: true, driver: "canal"}) })
 	t.Run("mariadb", func(t *testing.T) { testOracle(t, options{embedded: true, source: envtest.MariaDB(t)}) })
 }
 
@@ -201,5 +205,25 @@ func TestComparison(t *testing.T) {
 	}
 	if extra := change(1).unexpected(map[string][]int64{"other": {5}}); fmt.Sprint(extra) != "[other]" {
 		t.Errorf("unexpected deletes: %q", extra)
+	}
+}
+
+// TestVectors checks this package's key protocol against the published vectors.
+func TestVectors(t *testing.T) {
+	src, err := os.ReadFile("../keys/testdata/vectors.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var vectors struct {
+		Encode []struct{ Hex, Encoded string }
+	}
+	if err := json.Unmarshal(src, &vectors); err != nil || len(vectors.Encode) == 0 {
+		t.Fatal("no vectors", err)
+	}
+	for _, v := range vectors.Encode {
+		text, err := hex.DecodeString(v.Hex)
+		if got := encodeValue(string(text)); err != nil || got != v.Encoded {
+			t.Errorf("encode %s: got %s, want %s, %v", v.Hex, got, v.Encoded, err)
+		}
 	}
 }

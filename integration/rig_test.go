@@ -30,8 +30,8 @@ type options struct {
 	more     string          // further lines of the configuration
 	onGap    string
 	fill     time.Duration // default 1 s
-	gateOff  bool
-	user     string // default cdc
+	driver   string        // default auto
+	user     string        // default cdc
 }
 
 // rig is a pipeline's surroundings: servers, a database with the tests' tables, and a configuration file.
@@ -156,8 +156,8 @@ func (r *rig) yaml() string {
 	if r.o.onGap != "" {
 		source += ", on_gap: " + r.o.onGap
 	}
-	if r.o.gateOff {
-		source += ", gate: off"
+	if r.o.driver != "" {
+		source += ", driver: " + r.o.driver
 	}
 	return strings.Join([]string{
 		"source:  {" + source + "}",
