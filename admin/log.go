@@ -50,6 +50,9 @@ func LogHooks(log *slog.Logger) pipeline.Hooks {
 		SchemaDiffers: func(eventHash string) {
 			log.Warn("events were published with another key schema; keys are built with the one of this process", "event_schema", eventHash)
 		},
+		Recovered: func(op string, failures int) {
+			l.limited("recovered "+op, 1, slog.LevelInfo, "works again", "op", op, "failures", failures)
+		},
 		Retry: func(op string, attempt int, err error, in time.Duration) {
 			l.limited("retry "+op, 1, slog.LevelWarn, "failed, trying again", "op", op, "attempt", attempt, "err", err, "in", in)
 		},

@@ -66,17 +66,21 @@ func (r *Ready) Conditions() (all []Condition, ready bool) {
 	return all, ready
 }
 
-// The engine says when something fails, not when it works again: it tells a
-// failure again within some seconds while it lasts.
+// A failure is told again within some seconds while it lasts; not everything that
+// fails says when it works again.
 const (
 	troubleAttempts = 3 // one failure or two are no trouble yet
 	troubleLasts    = 10 * time.Second
 )
 
 // Hooks makes what is tried again and again a condition that does not hold, from
-// its third failure until 10 s after the last one.
+// its third failure until it works again, or until 10 s after the last one.
 func (r *Ready) Hooks() pipeline.Hooks {
-	return pipeline.Hooks{Retry: func(op string, attempt int, err error, in time.Duration) {
+	return pipeline.Hooks{Recovered: func(op string, _ int) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.trouble, op)
+	}, Retry: func(op string, attempt int, err error, in time.Duration) {
 		if attempt < troubleAttempts {
 			return
 		}

@@ -34,6 +34,7 @@ type Hooks struct {
 	WhenErrors      func(n int)                                               // conditions that could not be evaluated, taken as true
 	SchemaDiffers   func(eventHash string)                                    // events were published with another key schema; once per hash in a row
 	Refused         func(keys int)                                            // keys that match a protected glob and were therefore not deleted
+	Recovered       func(op string, failures int)                             // what was told by Retry works again
 	Retry           func(op string, attempt int, err error, in time.Duration) // something failed and will be tried again
 }
 

@@ -20,6 +20,7 @@ func Join(hs ...Hooks) Hooks {
 		j.SchemaDiffers = both(j.SchemaDiffers, h.SchemaDiffers)
 		j.Owned = both2(j.Owned, h.Owned)
 		j.Stored = both2(j.Stored, h.Stored)
+		j.Recovered = both2(j.Recovered, h.Recovered)
 		j.Retry = bothRetry(j.Retry, h.Retry)
 	}
 	return j

@@ -30,6 +30,9 @@ func retry(ctx context.Context, h *Hooks, op string, fn func(context.Context) er
 	for attempt := 1; ; attempt++ {
 		err := fn(ctx)
 		if err == nil {
+			if attempt > 1 && h.Recovered != nil {
+				h.Recovered(op, attempt-1)
+			}
 			return nil
 		}
 		if ctx.Err() != nil {

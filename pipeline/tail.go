@@ -58,6 +58,7 @@ type tailRun struct {
 
 	// Of the stream's goroutine.
 	open    *openTxn
+	failed  int // attempts to read, in a row, before this one
 	seq     int
 	gate    bool           // the open transaction has passed the gate
 	swept   map[Scope]bool // tables that the open transaction has invalidated
@@ -81,6 +82,7 @@ func (r *tailRun) run(ctx context.Context) error {
 		if r.Hooks.Retry != nil {
 			r.Hooks.Retry("read binlog", attempt, err, in)
 		}
+		r.failed = attempt
 		if err := sleep(ctx, in); err != nil {
 			return err
 		}
@@ -251,6 +253,12 @@ func (r *tailRun) checkpoint(ctx context.Context) error {
 
 // batch handles one piece of a transaction: gate, encode, publish.
 func (r *tailRun) batch(ctx context.Context, b Batch) error {
+	if r.failed > 0 {
+		if r.Hooks.Recovered != nil {
+			r.Hooks.Recovered("read binlog", r.failed)
+		}
+		r.failed = 0
+	}
 	if b.First {
 		if r.open != nil { // cut off; it comes again now
 			r.flight.abandon(r.open)
