@@ -118,7 +118,8 @@ func keepServerID(ctx context.Context, cfg Config, s *session, id uint32) {
 	log := cfg.logger().With("server_id", id)
 	attempt := 1
 	for s == nil || pause(ctx, lockRefresh) {
-		ok, err := false, error(nil)
+		var ok bool
+		var err error
 		if s == nil {
 			if s, err = openSession(ctx, cfg, gateRead); err == nil {
 				if ok, err = s.lock(ctx, serverIDLock(id), 0); err == nil && !ok {
@@ -126,7 +127,7 @@ func keepServerID(ctx context.Context, cfg Config, s *session, id uint32) {
 				}
 			}
 		} else if ok, err = s.holds(ctx, serverIDLock(id)); err == nil && !ok {
-			ok, err = s.lock(ctx, serverIDLock(id), 0)
+			_, err = s.lock(ctx, serverIDLock(id), 0)
 		}
 		if ctx.Err() != nil {
 			break
