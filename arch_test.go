@@ -50,14 +50,14 @@ func list(t *testing.T) (own map[string]pkg, standard map[string]bool) {
 // below says which of these packages each may depend on. keys is light, since
 // applications import it, and cache as well; the engine depends on nothing else.
 var below = map[string][]string{
-	"keys":     nil,
-	"cache":    {"keys"},
-	"pipeline": {"keys"},
-	"binlog":   {"keys", "pipeline"},
-	"bus":      {"keys", "pipeline"},
-	"deleter":  {"keys", "pipeline"},
-	"admin":    {"keys", "pipeline"},
-	"config":   {"keys", "pipeline"},
+	"keys":     {"internal/nearest"},
+	"cache":    {"keys", "internal/nearest"},
+	"pipeline": {"keys", "internal/nearest"},
+	"binlog":   {"keys", "internal/nearest", "pipeline"},
+	"bus":      {"keys", "internal/nearest", "pipeline"},
+	"deleter":  {"keys", "internal/nearest", "pipeline"},
+	"admin":    {"keys", "internal/nearest", "pipeline"},
+	"config":   {"keys", "internal/nearest", "pipeline"},
 }
 
 // libraries says which third parties the light packages may import.

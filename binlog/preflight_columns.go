@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/doubletap-cdc/doubletap/internal/nearest"
 	"github.com/doubletap-cdc/doubletap/keys"
 )
 
@@ -35,7 +36,7 @@ func (p *preflight) ruleColumns(r *keys.Rule, tables []*tableInfo, account strin
 		for i, name := range r.Columns() {
 			c, ok := t.columns[strings.ToLower(name)]
 			if !ok {
-				hint := nearest(name, t.names)
+				hint := nearest.Name(name, t.names)
 				if hint != "" {
 					hint = fmt.Sprintf(": did you mean %q?", hint)
 				}

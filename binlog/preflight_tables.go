@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/doubletap-cdc/doubletap/internal/nearest"
 	"github.com/doubletap-cdc/doubletap/keys"
 )
 
@@ -122,7 +123,7 @@ func (p *preflight) noTable(r *keys.Rule, all []*tableInfo, account string) {
 	for i, t := range all {
 		known[i] = t.String()
 	}
-	hint := nearest(name, known)
+	hint := nearest.Name(name, known)
 	if hint != "" && strings.EqualFold(hint, name) {
 		hint = fmt.Sprintf(": names compare letter by letter; did you mean %q?", hint)
 	} else if hint != "" {
@@ -201,40 +202,4 @@ func backtick(name string) string { return "`" + strings.ReplaceAll(name, "`", "
 func backtickName(dotted string) string {
 	db, table, _ := strings.Cut(dotted, ".")
 	return backtick(db) + "." + backtick(table)
-}
-
-// nearest returns the known name that differs from name in at most two letters,
-// or in case only; "" if there is none.
-func nearest(name string, known []string) (best string) {
-	least := 3
-	for _, k := range known {
-		if strings.EqualFold(k, name) {
-			return k
-		}
-		if d := letters(name, k); d < least && d < len(k) {
-			best, least = k, d
-		}
-	}
-	return best
-}
-
-// letters is the number of letters to change, add or remove to get from a to b.
-func letters(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/doubletap-cdc/doubletap/internal/nearest"
 )
 
 var (
@@ -169,7 +171,7 @@ func (l *loader) oneOf(field, value string, allowed ...string) bool {
 		return true
 	}
 	text := strings.Join(allowed, ", ")
-	if near := nearest(value, allowed); near != "" {
+	if near := nearest.Name(value, allowed); near != "" {
 		l.problem(field, "%q is none of: %s; did you mean %s?", value, text, near)
 	} else {
 		l.problem(field, "%q is none of: %s", value, text)

@@ -12,6 +12,8 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+
+	"github.com/doubletap-cdc/doubletap/internal/nearest"
 )
 
 // later are fields of versions to come: they get a clearer answer than "unknown".
@@ -120,7 +122,7 @@ func (l *loader) unknown(t reflect.Type, path, name string) {
 		return
 	}
 	text := "unknown setting"
-	if near := nearest(name, fieldNames(t)); near != "" {
+	if near := nearest.Name(name, fieldNames(t)); near != "" {
 		text += fmt.Sprintf("; did you mean %s?", near)
 	} else if at := elsewhere(reflect.TypeFor[Config](), "", name); at != "" {
 		text += fmt.Sprintf("; did you mean %s?", at)
