@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/doubletap-cdc/doubletap/testenv"
 )
@@ -29,47 +30,50 @@ type world struct {
 
 func openWorld(ctx context.Context, kafka bool, out *screen) (w *world, err error) {
 	w = &world{}
-	built := make(chan error, 1)
-	building := false
 	defer func() {
-		if building { // it writes into w.dir
-			err = errors.Join(err, <-built)
-		}
 		if err != nil {
 			err = errors.Join(err, w.close())
 		}
 	}()
-	mode, _, err := testenv.ModeFromEnv()
-	if err != nil {
-		return w, err
-	}
 	if w.dir, err = os.MkdirTemp("", "doubletap-demo-"); err != nil {
 		return w, err
 	}
 	out.say("building the commands, and starting MySQL and Redis%s; the first time they are downloaded", map[bool]string{true: " and Kafka"}[kafka])
-	building = true
-	go func() { built <- w.build(ctx) }()
-	if w.env, err = testenv.Open(ctx, testenv.Options{Mode: mode, Log: func(line string) { out.say("%s", line) }}); err != nil {
+	var g errgroup.Group
+	g.Go(func() error { return w.build(ctx) })
+	g.Go(func() error { return w.startServers(ctx, kafka, out) })
+	if err = g.Wait(); err != nil {
 		return w, err
 	}
-	if w.mysql, err = w.env.MySQL(ctx, testenv.MySQLOptions{Args: []string{"--plugin-load-add=semisync_source.so"}}); err != nil {
-		return w, err
-	}
-	if w.server, err = w.env.Redis(ctx, testenv.RedisOptions{}); err != nil {
-		return w, err
-	}
-	if kafka {
-		if w.kafka, err = w.env.Kafka(ctx, testenv.KafkaOptions{}); err != nil {
-			return w, err
-		}
-	}
-	out.say("%s", w.env.Describe())
 	if w.db, err = testenv.OpenDB(w.mysql); err != nil {
 		return w, err
 	}
 	w.cache = redis.NewClient(&redis.Options{Addr: w.server.Addr, PoolSize: 32})
 	w.shop, err = newShop(ctx, w.db, w.cache)
 	return w, err
+}
+
+func (w *world) startServers(ctx context.Context, kafka bool, out *screen) error {
+	mode, _, err := testenv.ModeFromEnv()
+	if err != nil {
+		return err
+	}
+	if w.env, err = testenv.Open(ctx, testenv.Options{Mode: mode, Log: func(line string) { out.say("%s", line) }}); err != nil {
+		return err
+	}
+	if w.mysql, err = w.env.MySQL(ctx, testenv.MySQLOptions{Args: []string{"--plugin-load-add=semisync_source.so"}}); err != nil {
+		return err
+	}
+	if w.server, err = w.env.Redis(ctx, testenv.RedisOptions{}); err != nil {
+		return err
+	}
+	if kafka {
+		if w.kafka, err = w.env.Kafka(ctx, testenv.KafkaOptions{}); err != nil {
+			return err
+		}
+	}
+	out.say("%s", w.env.Describe())
+	return nil
 }
 
 // build builds the commands, while the servers are downloaded and started.
