@@ -51,13 +51,14 @@ func list(t *testing.T) (own map[string]pkg, standard map[string]bool) {
 // applications import it, and cache as well; the engine depends on nothing else.
 var below = map[string][]string{
 	"keys":     {"internal/nearest"},
-	"cache":    {"keys", "internal/nearest"},
-	"pipeline": {"keys", "internal/nearest"},
-	"binlog":   {"keys", "internal/nearest", "pipeline"},
-	"bus":      {"keys", "internal/nearest", "pipeline"},
-	"deleter":  {"keys", "internal/nearest", "pipeline"},
-	"admin":    {"keys", "internal/nearest", "pipeline"},
-	"config":   {"keys", "internal/nearest", "pipeline"},
+	"gtid":     nil,
+	"cache":    {"keys", "gtid", "internal/nearest"},
+	"pipeline": {"keys", "gtid", "internal/nearest"},
+	"binlog":   {"keys", "gtid", "internal/nearest", "pipeline"},
+	"bus":      {"keys", "gtid", "internal/nearest", "pipeline"},
+	"deleter":  {"keys", "gtid", "internal/nearest", "pipeline"},
+	"admin":    {"keys", "gtid", "internal/nearest", "pipeline"},
+	"config":   {"keys", "gtid", "internal/nearest", "pipeline"},
 }
 
 // libraries says which third parties the light packages may import.

@@ -28,11 +28,11 @@
 //   - I4 Progress belongs to one generation of one partition, and is useless
 //     after it.
 //   - I5 Keys come from the before and the after image.
-//   - I6 A second delete happens no earlier than fill after the change is
-//     visible. In this version visible means visible on the source; fills that
-//     read lagging replicas are covered as far as fill is chosen to cover the lag.
-//   - I7 A fill is stored only while its lease is still the key's value. (Leases
-//     are not part of this version.)
+//   - I6 A second delete happens no earlier than fill after the change is visible
+//     on every server that fills read, except for a reader marked out, whose
+//     interval is repeated when it returns.
+//   - I7 A fill is stored only while its lease is still the key's value; any
+//     delete revokes it. (The leases are in package cache.)
 //   - I8 Nothing is skipped silently: what cannot be turned into keys is
 //     over-invalidated, counted, and kept in a dead-letter log with its reason.
 //   - I9 No decision compares the clocks of two machines.

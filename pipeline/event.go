@@ -83,10 +83,14 @@ const Version = 1
 const (
 	KindChanges    = "changes"    // row changes
 	KindInvalidate = "invalidate" // whole tables
+	// KindProgress names no change. It comes in every partition, behind all events
+	// of the transactions in its GTID set, again and again, also while the source
+	// is idle: who has handled it has handled them.
+	KindProgress = "progress"
 )
 
 // Event is what the log holds: row changes, or a whole-table invalidation, of
-// one transaction. docs/events.md is the description of its form.
+// one transaction, or a progress record. docs/events.md is the description of its form.
 type Event struct {
 	Version     int
 	Kind        string
@@ -98,4 +102,7 @@ type Event struct {
 	Tables      []TableRows
 	Scopes      []Scope
 	Reason      string
+	// Partition and Partitions belong to a progress record: the number of the one
+	// that it is in, from 0, and how many there are.
+	Partition, Partitions int
 }

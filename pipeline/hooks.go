@@ -23,10 +23,16 @@ type Hooks struct {
 	Gap        func(reason string)  // a part of the source's history is lost
 
 	// Invalidator
-	Owned   func(partition string, owned bool) // a partition came or went
-	Fetched func(FetchedInfo)                  // records were read for the first pass
-	Deleted func(DeletedInfo)                  // a pass's deletes were acknowledged
-	Stored  func(partition string, c Cursors)  // cursors were stored
+	Owned   func(partition string, owned bool)  // a partition came or went
+	Fetched func(FetchedInfo)                   // records were read for the first pass
+	Deleted func(DeletedInfo)                   // a pass's deletes were acknowledged
+	Stored  func(partition string, c Cursors)   // cursors were stored
+	Posted  func(partition string, w Watermark) // a watermark was posted
+	Stalled func(StallInfo)                     // deletes do not count, because Redis stood still
+
+	// Readers
+	ReaderAsked func(ReaderInfo)    // a reader, or the source, was asked; once a second or more often
+	ReaderOut   func(ReaderOutInfo) // a partition's second pass goes on without a reader, or with it again
 
 	// Both
 	OverInvalidated func(OverInfo)                                            // whole tables, and why (I8)
@@ -75,6 +81,8 @@ type DeletedInfo struct {
 	Swept int
 	// Committed holds the commit time of each event, for commit-to-delete latency.
 	Committed []time.Time
+	// Release says what made a second delete due; see the Release constants.
+	Release Release
 	// Skipped is set on a second pass that deleted nothing, because the first
 	// delete was sent late enough to be the second one too.
 	Skipped bool
@@ -85,4 +93,45 @@ type OverInfo struct {
 	Scope  Scope
 	Rule   string // the rule, where only one is concerned
 	Reason string
+}
+
+// Release is what made a second delete due.
+type Release string
+
+// The releases, as they appear in metrics and logs.
+const (
+	ReleaseReaders  Release = "readers"  // fill after every reader showed it
+	ReleaseWithout  Release = "without"  // the same, but a reader is marked out
+	ReleaseSource   Release = "source"   // fill after it was read from the log; no readers are configured
+	ReleaseFallback Release = "fallback" // the fixed delay: no server can be asked about it
+	ReleaseLost     Release = "lost"     // the source itself no longer has the transaction
+)
+
+// ReaderInfo is what a server showed when it was asked.
+type ReaderInfo struct {
+	Name   string
+	Source bool          // it is the source, asked for comparison
+	Server string        // its server_uuid; "" where it did not answer
+	Err    error         // why it did not answer
+	Behind int64         // transactions that the source shows and this server does not
+	Lag    time.Duration // for how long it has lacked the oldest of them
+	Late   bool          // Lag is over max_wait
+}
+
+// ReaderOutInfo says that a partition's second pass goes on without a reader,
+// or with it again, from an offset.
+type ReaderOutInfo struct {
+	Partition string
+	Reader    string
+	Out       bool
+	From      int64 // second deletes from here on are owed to the reader
+	Reason    string
+}
+
+// StallInfo says how many keys will be deleted again because Redis stood still
+// until a time.
+type StallInfo struct {
+	Partition string
+	Until     time.Time
+	Keys      int
 }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
+
+	"github.com/doubletap-cdc/doubletap/gtid"
 )
 
 // Position is a resume point in a source's history: every transaction in it is
@@ -100,7 +103,14 @@ type Positions interface {
 // handle next.
 type Cursors struct {
 	First, Second int64
+	// Marks is what the second pass must remember of the readers (see marks.go):
+	// a line of JSON of at most MaxMarks bytes, or "". The log stores it with the
+	// offsets, in one step, and hands it back as it was.
+	Marks string
 }
+
+// MaxMarks bounds Cursors.Marks, in bytes.
+const MaxMarks = 3500
 
 // Message is one record read from the log.
 type Message struct {
@@ -167,6 +177,70 @@ type Deleter interface {
 	// every node, at a limited rate, and returns how many it deleted. On an error
 	// some may be deleted; calling again is harmless.
 	DeletePatterns(ctx context.Context, patterns []string) (deleted int, err error)
+}
+
+// StallWatcher is what a Deleter may be besides. A SET that a client sent in time
+// may run long after, when Redis stood still in between, and then behind a
+// delete that was sent at the end of the stall and answered at once (H18). Only
+// something that was on its way when the stall began can notice it, so a
+// StallWatcher keeps a probe going to every node.
+type StallWatcher interface {
+	// Calm blocks until every node has answered a probe that was sent at or after
+	// at, and returns the end of the newest stall: the time at which the last probe
+	// was answered that had taken too long, or the time at which watching began.
+	// The error is ctx's.
+	Calm(ctx context.Context, at time.Time) (since time.Time, err error)
+}
+
+// Reader is a server that cache fills read from, or the source itself. The
+// implementation is in package binlog.
+type Reader interface {
+	// Name is its address as configured.
+	Name() string
+	// Ask asks the server once what it shows now. It connects where it must, and
+	// is bounded by ctx. It is called by one goroutine at a time.
+	Ask(ctx context.Context) (View, error)
+}
+
+// View is what a server shows.
+type View struct {
+	// Server is its identity, the server_uuid: another one is another server, of
+	// which nothing is known.
+	Server string
+	// Shown holds transactions that every read sees which begins after the answer.
+	Shown gtid.Set
+}
+
+// Watermark is how far the passes over one partition are, for applications.
+type Watermark struct {
+	Source                string
+	Partition, Partitions int // this one's number, from 0, and how many there are
+	// First and Second are GTID sets: every key that a transaction in them made
+	// stale in this partition has been deleted by that pass.
+	First, Second string
+	// Untrusted names the rules whose cached values may be older than the pipeline
+	// promises: "*" is all of them.
+	Untrusted []string
+}
+
+// Watermarks shows watermarks to applications. The implementation is in package
+// deleter: they are kept in the Redis that holds the keys.
+type Watermarks interface {
+	// Post replaces the partition's watermark. What it says of trust ends by
+	// itself after the given time; the sets stay.
+	Post(ctx context.Context, w Watermark, trusted time.Duration) error
+}
+
+// Prepared keeps the rows of XA transactions between their PREPARE, which is
+// when the binlog has them, and their COMMIT, which may come after any time.
+// The implementations are in package bus.
+type Prepared interface {
+	// Append adds records of rows, and calls done as Publisher.Publish does. The
+	// place of the first record, in the order of Append, is known to done.
+	Append(ctx context.Context, records [][]byte, done func(from, next int64, err error)) error
+	// Read calls fn for each record of [from, next) in order. It returns a
+	// *LogGapError where some are gone.
+	Read(ctx context.Context, from, next int64, fn func(data []byte) error) error
 }
 
 // DeadLetter is a record, or a part of one, that could not be turned into keys.
