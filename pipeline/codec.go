@@ -121,6 +121,18 @@ func encodeInvalidate(e *Event) []byte {
 	return append(b, '}')
 }
 
+// encodeProgress returns the bytes of a progress record. Its GTID is the set of
+// the transactions whose events are all before it.
+func encodeProgress(e *Event) []byte {
+	e.Kind = KindProgress
+	b := appendHeader(nil, e)
+	b = append(b, `,"partition":`...)
+	b = strconv.AppendInt(b, int64(e.Partition), 10)
+	b = append(b, `,"partitions":`...)
+	b = strconv.AppendInt(b, int64(e.Partitions), 10)
+	return append(b, '}')
+}
+
 func appendHeader(b []byte, e *Event) []byte {
 	b = append(b, `{"v":`...)
 	b = strconv.AppendInt(b, Version, 10)

@@ -26,10 +26,13 @@ var (
 func number(s string) keys.Value { return keys.Value{Kind: keys.Number, Text: s} }
 func text(s string) keys.Value   { return keys.Value{Kind: keys.Text, Text: s} }
 
-// encode writes an event of either kind, with the code that the tailer uses.
+// encode writes an event of any kind, with the code that the tailer uses.
 func encode(t interface{ Fatal(...any) }, e *Event) []byte {
 	if e.Kind == KindInvalidate {
 		return encodeInvalidate(e)
+	}
+	if e.Kind == KindProgress {
+		return encodeProgress(e)
 	}
 	var w eventWriter
 	w.begin(e)
@@ -80,6 +83,10 @@ var golden = map[string]*Event{
 	"everything": {
 		Kind: KindInvalidate, Source: "shop", GTID: goldenGTID + ":1-25", Schema: "8f2b1c3d4e5f6071",
 		Scopes: []Scope{Everything}, Reason: "first start",
+	},
+	"progress": {
+		Kind: KindProgress, Source: "shop", GTID: goldenGTID + ":1-25", Schema: "8f2b1c3d4e5f6071",
+		Partition: 3, Partitions: 8,
 	},
 }
 
@@ -172,6 +179,11 @@ func genEvent() *rapid.Generator[*Event] {
 		if us := rapid.Int64Range(0, 1<<52).Draw(t, "committed"); us != 0 {
 			e.CommittedAt = time.UnixMicro(us)
 		}
+		if rapid.IntRange(0, 9).Draw(t, "progress") == 0 {
+			e.Kind, e.Partitions = KindProgress, rapid.IntRange(1, 1000).Draw(t, "partitions")
+			e.Partition = rapid.IntRange(0, e.Partitions-1).Draw(t, "partition")
+			return e
+		}
 		if rapid.Bool().Draw(t, "invalidate") {
 			e.Kind, e.Reason = KindInvalidate, genText().Draw(t, "reason")
 			for range rapid.IntRange(1, 3).Draw(t, "scopes") {
@@ -255,6 +267,10 @@ func TestDecodeRefuses(t *testing.T) {
 		"no rows field":       `{"v":1,"kind":"changes","tables":[{"db":"d","table":"t","columns":["a"],"row":[]}]}`,
 		"no table name":       strings.Replace(row(`{"after":[1]}`), `"t"`, `""`, 1),
 		"no scopes":           `{"v":1,"kind":"invalidate","reason":"x"}`,
+		"progress of none":    `{"v":1,"kind":"progress","partition":0}`,
+		"progress beyond":     `{"v":1,"kind":"progress","partition":2,"partitions":2}`,
+		"progress below":      `{"v":1,"kind":"progress","partition":-1,"partitions":2}`,
+		"progress and scopes": `{"v":1,"kind":"progress","partitions":2,"scopes":[{}]}`,
 		"no image":            row(`{}`),
 		"null image":          row(`{"after":null}`),
 		"too many values":     row(`{"after":[1,2]}`),
@@ -332,6 +348,9 @@ func FuzzDecodeEvent(f *testing.F) {
 			return // the writers make no such events
 		}
 		e.Reason = map[bool]string{true: e.Reason}[e.Kind == KindInvalidate]
+		if e.Kind != KindProgress {
+			e.Partition, e.Partitions = 0, 0
+		}
 		again := encode(t, e)
 		back, err := DecodeEvent(again)
 		if err != nil {

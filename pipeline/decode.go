@@ -60,6 +60,10 @@ func (d *eventDecoder) event() {
 			d.list(func() { e.Scopes = append(e.Scopes, d.scope()) })
 		case "reason":
 			e.Reason = d.text()
+		case "partition":
+			e.Partition = int(d.integer())
+		case "partitions":
+			e.Partitions = int(d.integer())
 		default:
 			d.skip(0)
 		}
@@ -162,6 +166,8 @@ func checkEvent(e *Event) error {
 	switch {
 	case e.Version != Version:
 		return fmt.Errorf("version %d, want %d: the record was written by another release or is not an event", e.Version, Version)
+	case e.Kind == KindProgress:
+		return checkProgress(e)
 	case e.Kind != KindChanges && e.Kind != KindInvalidate:
 		return fmt.Errorf("kind %q is not known", e.Kind)
 	case e.Kind == KindInvalidate && len(e.Scopes) == 0:
@@ -173,6 +179,17 @@ func checkEvent(e *Event) error {
 		if err := checkTable(&e.Tables[i]); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// checkProgress refuses a progress record that says something else besides.
+func checkProgress(e *Event) error {
+	switch {
+	case e.Partitions <= 0 || e.Partition < 0 || e.Partition >= e.Partitions:
+		return fmt.Errorf("progress of partition %d of %d", e.Partition, e.Partitions)
+	case len(e.Tables) > 0 || len(e.Scopes) > 0:
+		return errors.New("progress with changes in it")
 	}
 	return nil
 }

@@ -18,7 +18,15 @@ type plan struct {
 	letters    []DeadLetter
 	committed  []time.Time
 	whenErrors int
-	events     int
+	events     int             // progress records are none
+	progress   *progressRecord // of the newest progress record; nil without one
+}
+
+// progressRecord is what a progress record says.
+type progressRecord struct {
+	source                string
+	gtids                 string // the set as it is written
+	partition, partitions int
 }
 
 // size estimates the memory that the plan holds.
@@ -28,6 +36,9 @@ func (p *plan) size() int {
 		perString = 32  // header and allocation overhead
 	)
 	n := perPlan + 24*len(p.committed)
+	if p.progress != nil {
+		n += 64 + len(p.progress.source) + len(p.progress.gtids)
+	}
 	for _, k := range p.keys {
 		n += len(k) + perString
 	}
@@ -55,7 +66,7 @@ func newPlanner(s *keys.Schema, differs func(string)) *planner {
 }
 
 func (pl *planner) plan(partition string, msgs []Message) *plan {
-	p := &plan{events: len(msgs)}
+	p := &plan{}
 	seen := make(map[string]struct{}, len(msgs))
 	for _, m := range msgs {
 		e, err := DecodeEvent(m.Data)
@@ -63,8 +74,14 @@ func (pl *planner) plan(partition string, msgs []Message) *plan {
 			p.letter(partition, m, err.Error())
 			pl.scope(p, Everything, err.Error())
 			p.committed = append(p.committed, time.Time{})
+			p.events++
 			continue
 		}
+		if e.Kind == KindProgress {
+			p.progress = &progressRecord{source: e.Source, gtids: e.GTID, partition: e.Partition, partitions: e.Partitions}
+			continue
+		}
+		p.events++
 		p.committed = append(p.committed, e.CommittedAt)
 		pl.compare(e.Schema)
 		if reason := pl.event(p, seen, e); reason != "" {
