@@ -105,7 +105,7 @@ keys:
 	// Output:
 	// keys.yaml:6: rule "pair": key: "-" between {a} and {b} can be part of a value, so different values would make the same key: put one of : / , ; # | ! = there
 	// keys.yaml:7: rule "any": table: is missing
-	// keys.yaml:8: rule "any": unknown field "tabel": did you mean "table"? (known: name, table, key, null, columns, when)
+	// keys.yaml:8: rule "any": unknown field "tabel": did you mean "table"? (known: name, table, key, null, columns, when, fill, lease, on_untrusted)
 	// keys.yaml:9: rule "any": key: the key must begin with literal text, which whole-table invalidation needs: write user:{id}, not {id}
 }
 

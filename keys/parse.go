@@ -130,7 +130,7 @@ func lineOf(n ast.Node) int {
 }
 
 // later are fields that the design knows and this version does not.
-var later = []string{"lookup", "fill", "lease", "on_untrusted"}
+var later = []string{"lookup"}
 
 // fields returns a mapping's values by name and refuses unknown names. what
 // names the mapping in errors.
@@ -163,6 +163,7 @@ func (p *schemaParser) document(root *ast.MappingNode) []*Rule {
 		return nil
 	}
 	var rules []*Rule
+	var at []int
 	lines := map[string]int{}
 	for i, n := range list.Values {
 		r := p.rule(n, i+1)
@@ -173,8 +174,9 @@ func (p *schemaParser) document(root *ast.MappingNode) []*Rule {
 			p.fail(lineOf(n), "rule %q: the name is already used in line %d", r.name, line)
 		}
 		lines[r.name] = lineOf(n)
-		rules = append(rules, r)
+		rules, at = append(rules, r), append(at, lineOf(n))
 	}
+	p.sameFills(rules, at)
 	return rules
 }
 
@@ -195,7 +197,7 @@ func (p *schemaParser) rule(n ast.Node, number int) *Rule {
 			what = fmt.Sprintf("rule %q: ", name)
 		}
 	}
-	fields := p.fields(m, what, "name", "table", "key", "null", "columns", "when")
+	fields := p.fields(m, what, "name", "table", "key", "null", "columns", "when", "fill", "lease", "on_untrusted")
 	r := &Rule{name: name, at: fmt.Sprintf("%s:%d", p.file, lineOf(n))}
 	for _, need := range []string{"name", "table", "key"} {
 		if _, ok := fields[need]; !ok {
@@ -212,6 +214,7 @@ func (p *schemaParser) rule(n ast.Node, number int) *Rule {
 		}
 	}
 	p.key(r, fields, what)
+	p.filling(r, fields, what)
 	r.watched = p.columns(fields, what)
 	if s, line, ok := p.text(fields, "when", what); ok {
 		var err error

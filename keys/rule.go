@@ -20,6 +20,7 @@ type Rule struct {
 	when      *when
 	pattern   string
 	columns   []string
+	filling
 }
 
 // Name returns the rule's name.

@@ -73,13 +73,17 @@ func hashRules(rules []*Rule) string {
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
-// Hash returns 16 hex digits that depend on what the schema means, not on
+// Hash returns 16 hex digits that depend on the keys that the schema makes and
+// the columns it needs, not on who fills them (fill, lease, on_untrusted), nor on
 // comments, whitespace or the order of a rule's fields. Two schemas with the
 // same hash build the same keys.
 func (s *Schema) Hash() string { return s.hash }
 
 // Rules returns all rules in file order. The caller must not change the slice.
 func (s *Schema) Rules() []*Rule { return s.rules }
+
+// Rule returns the rule called name, nil if there is none.
+func (s *Schema) Rule(name string) *Rule { return s.byName[name] }
 
 // Key builds the key of the rule called name: the same bytes that the
 // invalidators delete. Values are given in the order of the template's

@@ -30,7 +30,10 @@ func parseTemplate(src string) (*template, error) {
 	if err := t.scan(src); err != nil {
 		return nil, err
 	}
-	return t, t.check()
+	if err := t.check(); err != nil {
+		return t, err
+	}
+	return t, t.checkOwn()
 }
 
 // scan splits src into literals and placeholders.
