@@ -34,7 +34,7 @@ func (l *loader) check(c *Config) {
 			l.problem("keys", "%s is a folder; the key schema is one file", c.Keys)
 		}
 	}
-	l.checkFill(c)
+	l.checkSecondDelete(c)
 	l.address("admin.listen", c.Admin.Listen, "9400", true)
 	l.oneOf("mode", c.Mode, ModeActive, ModeObserve)
 	l.oneOf("log_level", c.LogLevel, "debug", "info", "warn", "error")
@@ -145,20 +145,6 @@ func (l *loader) checkRedis(r *Redis) {
 	l.checkTLS("redis.tls", r.TLS)
 }
 
-// checkFill: an event must still be in the log when its second delete is due.
-func (l *loader) checkFill(c *Config) {
-	if c.SecondDelete.Fill <= 0 {
-		l.problem("second_delete.fill", "must be more than 0: it is the longest time that a cache fill takes, from its SELECT to the SET in Redis")
-		return
-	}
-	if k := c.Log.Kafka; k != nil && k.Retention > 0 && c.SecondDelete.Fill >= k.Retention {
-		l.problem("second_delete.fill", "%v is not less than log.kafka.retention (%v): events would be gone before their second delete", c.SecondDelete.Fill, k.Retention)
-	}
-	if e := c.Log.Embedded; e != nil && e.Retain > 0 && c.SecondDelete.Fill >= e.Retain {
-		l.problem("second_delete.fill", "%v is not less than log.embedded.retain (%v): events would be gone before their second delete", c.SecondDelete.Fill, e.Retain)
-	}
-}
-
 func (l *loader) required(field, value string) bool {
 	if value == "" {
 		l.problem(field, "is needed")
@@ -214,6 +200,7 @@ func (l *loader) address(field, addr, port string, listen bool) {
 // readSecrets reads the password files.
 func (l *loader) readSecrets(c *Config) {
 	l.secretFile("source", "password", c.Source.PasswordFile, &c.Source.Password)
+	l.secretFile("second_delete", "password", c.SecondDelete.PasswordFile, &c.SecondDelete.Password)
 	l.secretFile("redis", "password", c.Redis.PasswordFile, &c.Redis.Password)
 	l.secretFile("redis", "sentinel_password", c.Redis.SentinelPasswordFile, &c.Redis.SentinelPassword)
 	if k := c.Log.Kafka; k != nil && k.SASL != nil {

@@ -26,6 +26,7 @@ type Config struct {
 	Redis        Redis        `yaml:"redis"`
 	Keys         string       `yaml:"keys" kind:"path"` // the key schema's file
 	SecondDelete SecondDelete `yaml:"second_delete"`
+	Trust        Trust        `yaml:"trust"`
 	Admin        Admin        `yaml:"admin"`
 	Mode         string       `yaml:"mode"`       // ModeActive or ModeObserve
 	LogLevel     string       `yaml:"log_level"`  // debug, info, warn, error
@@ -109,11 +110,6 @@ type Redis struct {
 	TLS                  *TLS     `yaml:"tls,omitempty"`
 	Protect              []string `yaml:"protect"`   // globs of keys that are never deleted
 	ScanRate             int      `yaml:"scan_rate"` // keys looked at per second and node in a sweep
-}
-
-// SecondDelete is when the second delete is due.
-type SecondDelete struct {
-	Fill time.Duration `yaml:"fill"`
 }
 
 // Admin is the HTTP server for health, readiness and metrics.

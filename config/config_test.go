@@ -85,7 +85,9 @@ log:
 redis: {addrs: ["h:1"], mode: sentinel, master: m, db: 3, username: u, password: s3cret, sentinel_username: su, sentinel_password: s3cret,
   tls: {}, protect: ["sess:*"], scan_rate: 5}
 keys: keys.yaml
-second_delete: {fill: 90s}
+second_delete: {fill: 90s, readers: ["h:1", {addr: "h2:3306", server_uuid: 3E11FA47-71CA-11E1-9E33-C80AA9429562}], user: r, password: s3cret,
+  tls: {insecure: on}, fallback: 2m, max_wait: 1h, stall: 50ms}
+trust: {max_lag: 3s}
 admin: {listen: ":0"}
 mode: observe
 log_level: debug
@@ -97,7 +99,7 @@ log_format: json
 		t.Fatal(err)
 	}
 	out := c.Redacted()
-	if strings.Contains(out, "s3cret") || strings.Count(out, redacted) != 4 {
+	if strings.Contains(out, "s3cret") || strings.Count(out, redacted) != 5 {
 		t.Errorf("Redacted printed:\n%s", out)
 	}
 	again, err := Load(write(t, out))
@@ -107,7 +109,7 @@ log_format: json
 	if got := again.Redacted(); got != out {
 		t.Errorf("Redacted, loaded and printed again, gave\n%s\nnot\n%s", got, out)
 	}
-	for _, want := range []string{"gate: false", "server_id: 7", "retention: 48h0m0s", "fill: 1m30s", "- '[::1]:2'", "mode: observe"} {
+	for _, want := range []string{"gate: false", "server_id: 7", "retention: 48h0m0s", "fill: 1m30s", "addr: h2:3306", "server_uuid: 3e11fa47-71ca-11e1-9e33-c80aa9429562", "max_wait: 1h0m0s", "max_lag: 3s", "- '[::1]:2'", "mode: observe"} {
 		if !strings.Contains(strings.ReplaceAll(out, `"`, `'`), want) {
 			t.Errorf("Redacted lacks %s:\n%s", want, out)
 		}

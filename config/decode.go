@@ -18,17 +18,12 @@ import (
 
 // later are fields of versions to come: they get a clearer answer than "unknown".
 var later = map[string]string{
-	"second_delete.readers":  "second deletes that wait for replicas",
-	"second_delete.fallback": "second deletes that wait for replicas",
-	"second_delete.max_wait": "second deletes that wait for replicas",
-	"second_delete.stall":    "repeated second deletes",
-	"second_delete.jitter":   "spread second deletes",
-	"redis.wait":             "waiting for Redis replicas",
-	"redis.after_failover":   "deletes that are repeated after a failover",
-	"source.readers":         "second deletes that wait for replicas",
-	"cache":                  "the cache client",
-	"verify":                 "the verify command",
-	"replay":                 "the replay command",
+	"second_delete.jitter": "spread second deletes",
+	"redis.wait":           "waiting for Redis replicas",
+	"redis.after_failover": "deletes that are repeated after a failover",
+	"cache":                "the cache client",
+	"verify":               "the verify command",
+	"replay":               "the replay command",
 }
 
 // decode parses src into c and reports whether the file is YAML of the right
@@ -178,15 +173,30 @@ func (l *loader) list(n ast.Node, v reflect.Value, field string) {
 		l.problem(field, "this is a list: write [a, b], also for a single value")
 		return
 	}
-	list := []string{}
+	list := reflect.MakeSlice(v.Type(), len(seq.Values), len(seq.Values))
 	for i, item := range seq.Values {
 		at := element(field, i)
 		l.lines[at] = item.GetToken().Position.Line
-		text, ok := l.scalar(item, at, "one plain value")
-		l.bad[field] = l.bad[field] || !ok
-		list = append(list, text)
+		l.element(item, list.Index(i), field, at)
 	}
-	v.Set(reflect.ValueOf(list))
+	v.Set(list)
+}
+
+// element decodes one value of a list. A section in a list may be written as the
+// value of its first setting alone.
+func (l *loader) element(n ast.Node, v reflect.Value, field, at string) {
+	want := "one plain value"
+	if v.Kind() == reflect.Struct {
+		if m, ok := n.(*ast.MappingNode); ok {
+			l.section(m, v, at)
+			return
+		}
+		want = "an address, or a mapping of settings,"
+		v = v.Field(0)
+	}
+	text, ok := l.scalar(n, at, want)
+	l.bad[field] = l.bad[field] || !ok
+	v.SetString(text)
 }
 
 // scalar returns the text of a value as written, variables replaced.

@@ -47,9 +47,9 @@ func elsewhere(t reflect.Type, path, name string) string {
 	return ""
 }
 
-// paths lists all settings below t, sections included.
+// paths lists all settings below t, sections and lists of sections included.
 func paths(t reflect.Type, path string) []string {
-	if t.Kind() == reflect.Pointer {
+	if t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
 		t = t.Elem()
 	}
 	if t.Kind() != reflect.Struct || t == reflect.TypeFor[Secret]() {
