@@ -71,7 +71,7 @@ func (c *embeddedConsumer) partition() (*embeddedPartition, error) {
 	case stored.First > end || stored.Second > end:
 		p.gap = fmt.Sprintf("the cursors (%d, %d) are beyond the log's end %d", stored.First, stored.Second, end)
 	default:
-		p.cursors = pipeline.Cursors{First: stored.First, Second: stored.Second}
+		p.cursors = pipeline.Cursors{First: stored.First, Second: stored.Second, Marks: stored.Marks}
 	}
 	return p, nil
 }
@@ -138,10 +138,13 @@ func (p *embeddedPartition) Store(ctx context.Context, c pipeline.Cursors) error
 	if p.fenced {
 		return pipeline.ErrFenced
 	}
+	if len(c.Marks) > pipeline.MaxMarks {
+		return fmt.Errorf("store the cursors of %q: %d bytes of marks are more than %d", p.consumer, len(c.Marks), pipeline.MaxMarks)
+	}
 	end := p.e.tail.syncedEnd()
 	err := put(p.e.state, cursorsBucket, p.consumer, storedCursors{
 		Incarnation: p.e.state.incarnation, End: end,
-		First: min(c.First, end), Second: min(c.Second, end), At: time.Now(),
+		First: min(c.First, end), Second: min(c.Second, end), Marks: c.Marks, At: time.Now(),
 	})
 	if err != nil {
 		return fmt.Errorf("store the cursors of %q: %w", p.consumer, err)

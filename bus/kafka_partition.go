@@ -34,6 +34,22 @@ type commitMetadata struct {
 	// End is the highest high watermark that was seen: a log that ends before it
 	// has lost its tail, and what is appended now takes the lost records' offsets.
 	End int64 `json:"end"`
+	// Marks stand as they are, not quoted: the broker bounds the whole, by 4,096
+	// bytes unless offset.metadata.max.bytes says otherwise.
+	Marks json.RawMessage `json:"marks,omitempty"`
+}
+
+// metadata is written by hand: encoding/json would write the marks in its own
+// way, which may be longer.
+func metadata(c pipeline.Cursors, end int64) (string, error) {
+	if len(c.Marks) > pipeline.MaxMarks || c.Marks != "" && !json.Valid([]byte(c.Marks)) {
+		return "", fmt.Errorf("%d bytes of marks are not JSON, or more than %d", len(c.Marks), pipeline.MaxMarks)
+	}
+	text := fmt.Sprintf(`{"first":%d,"end":%d`, c.First, end)
+	if c.Marks != "" {
+		text += `,"marks":` + c.Marks
+	}
+	return text + "}", nil
 }
 
 // Name implements pipeline.Partition.
@@ -90,7 +106,9 @@ func (p *kafkaPartition) loadOnce(ctx context.Context) error {
 		p.gap = fmt.Sprintf("the log ends at offset %d, but had reached %d: it lost its tail, or the topic was made anew", end, known)
 		return nil
 	}
-	p.cursors = pipeline.Cursors{First: max(meta.First, stored.CommittedOffset), Second: stored.CommittedOffset}
+	p.cursors = pipeline.Cursors{
+		First: max(meta.First, stored.CommittedOffset), Second: stored.CommittedOffset, Marks: string(meta.Marks),
+	}
 	return nil
 }
 
@@ -141,14 +159,14 @@ func (p *kafkaPartition) Store(ctx context.Context, c pipeline.Cursors) error {
 	if fenced {
 		return pipeline.ErrFenced
 	}
-	metadata, err := json.Marshal(commitMetadata{First: c.First, End: end})
+	metadata, err := metadata(c, end)
 	if err != nil {
-		return err
+		return fmt.Errorf("store cursors of %s: %w", p.Name(), err)
 	}
 	topic := p.k.config.Topic
 	res, err := p.k.reading.OffsetCommit(ctx, &kafka.OffsetCommitRequest{
 		GroupID: p.group, GenerationID: int(p.generation.ID), MemberID: p.generation.MemberID,
-		Topics: map[string][]kafka.OffsetCommit{topic: {{Partition: p.id, Offset: c.Second, Metadata: string(metadata)}}},
+		Topics: map[string][]kafka.OffsetCommit{topic: {{Partition: p.id, Offset: c.Second, Metadata: metadata}}},
 	})
 	if err == nil {
 		if len(res.Topics[topic]) != 1 {

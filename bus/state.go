@@ -31,6 +31,7 @@ type storedCursors struct {
 	End         int64     `json:"end"`
 	First       int64     `json:"first"`
 	Second      int64     `json:"second"`
+	Marks       string    `json:"marks,omitempty"`
 	At          time.Time `json:"at"` // by this machine's clock; for retention only
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -114,6 +115,14 @@ func logWakes(t *testing.T, l LogUnderTest) {
 	}
 }
 
+// marks are handed back byte by byte, the longest too, and end with cursors that
+// have none.
+var marks = []string{
+	`{"readers":{"<replica> \"1\" & é":{"server":"uuid","out":123}}}`,
+	`{"readers":"` + strings.Repeat("<", pipeline.MaxMarks-14) + `"}`,
+	"",
+}
+
 func logCursors(t *testing.T, l LogUnderTest) {
 	for i := range l.Publisher.Partitions() {
 		for j := range 10 {
@@ -123,9 +132,9 @@ func logCursors(t *testing.T, l LogUnderTest) {
 	want := map[string]pipeline.Cursors{}
 	o := startOwner(t, l.Consumer(), nil)
 	for name, p := range o.all(t, l.Publisher.Partitions()) {
-		c := pipeline.Cursors{First: 4 + int64(len(want)%5), Second: 3}
+		c := pipeline.Cursors{First: 4 + int64(len(want)%5), Second: 3, Marks: marks[len(want)%len(marks)]}
 		want[name] = c
-		for _, c := range []pipeline.Cursors{{First: 1, Second: 1}, {First: 9, Second: 2}, c} {
+		for _, c := range []pipeline.Cursors{{First: 1, Second: 1}, {First: 9, Second: 5, Marks: `{"a":1}`}, c} {
 			if err := p.Store(p.ctx, c); err != nil {
 				t.Fatal(err)
 			}
