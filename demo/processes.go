@@ -4,40 +4,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
-	"syscall"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
+
+	"github.com/doubletap-cdc/doubletap/testenv/commands"
 )
 
 // processes are the commands of the pipeline, as a user runs them.
 type processes struct {
 	dir string
-	all []*process
-}
-
-type process struct {
-	name  string
-	admin string
-	cmd   *exec.Cmd
-	ended chan error
+	all []*commands.Process
 }
 
 func (w *world) startPipeline(ctx context.Context, sabotage string) (*processes, error) {
 	log, gate, mode := "embedded: {dir: ./log}", "on", "active"
-	names := []string{"invalidator"}
+	names := []string{commands.Invalidator}
 	if w.kafka != nil {
 		log = fmt.Sprintf("kafka: {brokers: [%q], topic: doubletap.shop, partitions: 4}", w.kafka.Addr)
-		names = []string{"binlog-tailer", "invalidator", "invalidator"}
+		names = []string{commands.Tailer, commands.Invalidator, commands.Invalidator}
 	}
 	switch sabotage {
 	case "gate":
@@ -73,70 +60,25 @@ mode: %s
 }
 
 func (p *processes) start(ctx context.Context, name string) error {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
+	pr, err := commands.Start(ctx, p.dir, name, filepath.Join(p.dir, "doubletap.yaml"))
+	if err == nil {
+		p.all = append(p.all, pr)
 	}
-	admin := l.Addr().String()
-	if err := l.Close(); err != nil {
-		return err
-	}
-	logFile, err := os.Create(filepath.Join(p.dir, fmt.Sprintf("%s-%d.log", name, len(p.all))))
-	if err != nil {
-		return err
-	}
-	defer logFile.Close()
-	cmd := exec.Command(filepath.Join(p.dir, name), "-config", filepath.Join(p.dir, "doubletap.yaml"), "-admin", admin)
-	cmd.Stderr = logFile
-	// Its own group: an interrupt from the keyboard stops the demo, which then
-	// stops the commands in order. They do not outlive the demo.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start %s: %w", name, err)
-	}
-	pr := &process{name: logFile.Name(), admin: admin, cmd: cmd, ended: make(chan error, 1)}
-	go func() { pr.ended <- cmd.Wait() }()
-	p.all = append(p.all, pr)
-	return nil
+	return err
 }
 
 // ready waits until every process is, and the first start's sweep is done twice.
 func (p *processes) ready(ctx context.Context) error {
 	for _, pr := range p.all {
-		if err := pr.poll(ctx, func() bool {
-			resp, err := http.Get("http://" + pr.admin + "/readyz")
-			if err != nil {
-				return false
-			}
-			defer resp.Body.Close()
-			return resp.StatusCode == http.StatusOK
-		}); err != nil {
+		if err := pr.Ready(ctx); err != nil {
 			return err
 		}
 	}
 	return p.pollAll(ctx, func(n numbers) bool { return n.sweeps >= 2 })
 }
 
-// poll asks every 50 ms until cond holds, the process ends, or a minute is over.
-func (pr *process) poll(ctx context.Context, cond func() bool) error {
-	limit := time.After(time.Minute)
-	for !cond() {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case err := <-pr.ended:
-			pr.ended <- err
-			return fmt.Errorf("a command ended early: %w\n%s", err, tail(pr.name))
-		case <-limit:
-			return fmt.Errorf("a command made no progress for a minute\n%s", tail(pr.name))
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-	return nil
-}
-
 func (p *processes) pollAll(ctx context.Context, cond func(numbers) bool) error {
-	return p.all[len(p.all)-1].poll(ctx, func() bool { return cond(p.read(ctx)) })
+	return p.all[len(p.all)-1].Poll(ctx, func() bool { return cond(p.read(ctx)) })
 }
 
 // caughtUp waits until both passes have handled every event in the log, and the
@@ -173,7 +115,7 @@ func (p *processes) read(ctx context.Context) numbers {
 		return n
 	}
 	for _, pr := range p.all {
-		families, err := pr.metrics(ctx)
+		families, err := pr.Metrics(ctx)
 		if err != nil {
 			continue
 		}
@@ -182,26 +124,10 @@ func (p *processes) read(ctx context.Context) numbers {
 	return n
 }
 
-func (pr *process) metrics(ctx context.Context) (map[string]*dto.MetricFamily, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+pr.admin+"/metrics", nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	return parser.TextToMetricFamilies(resp.Body)
-}
-
 func (n *numbers) add(families map[string]*dto.MetricFamily) {
 	sum := func(name, pass string) (total float64) {
 		for _, m := range families["doubletap_"+name].GetMetric() {
-			if pass == "" || label(m, "pass") == pass {
+			if pass == "" || commands.Label(m, "pass") == pass {
 				total += m.GetCounter().GetValue()
 			}
 		}
@@ -216,7 +142,7 @@ func (n *numbers) add(families map[string]*dto.MetricFamily) {
 	n.skipped += sum("second_deletes_skipped_total", "")
 	n.sweeps += sum("sweeps_total", "")
 	for _, m := range families["doubletap_commit_to_delete_seconds"].GetMetric() {
-		if label(m, "pass") == "first" {
+		if commands.Label(m, "pass") == "first" {
 			for _, b := range m.GetHistogram().GetBucket() {
 				n.latency[b.GetUpperBound()] += float64(b.GetCumulativeCount())
 			}
@@ -224,41 +150,14 @@ func (n *numbers) add(families map[string]*dto.MetricFamily) {
 	}
 }
 
-func label(m *dto.Metric, name string) string {
-	for _, l := range m.GetLabel() {
-		if l.GetName() == name {
-			return l.GetValue()
-		}
-	}
-	return ""
-}
-
-// stop asks the processes to end, and kills those that do not within 10 s.
+// stop asks the processes to end, all at the same time.
 func (p *processes) stop() error {
 	var errs []error
 	for _, pr := range p.all {
-		_ = pr.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
+		pr.Terminate()
 	}
 	for _, pr := range p.all {
-		select {
-		case err := <-pr.ended:
-			if err != nil {
-				errs = append(errs, fmt.Errorf("a command failed: %w\n%s", err, tail(pr.name)))
-			}
-		case <-time.After(10 * time.Second):
-			_ = pr.cmd.Process.Kill()
-			errs = append(errs, fmt.Errorf("a command did not stop when asked: pid %s\n%s", strconv.Itoa(pr.cmd.Process.Pid), tail(pr.name)))
-		}
+		errs = append(errs, pr.Stop())
 	}
 	return errors.Join(errs...)
-}
-
-// tail returns the end of a log file.
-func tail(file string) string {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return err.Error()
-	}
-	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	return strings.Join(lines[max(0, len(lines)-15):], "\n")
 }

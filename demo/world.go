@@ -6,14 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/doubletap-cdc/doubletap/testenv"
+	"github.com/doubletap-cdc/doubletap/testenv/commands"
 )
 
 // world is the servers, the shop and the built commands.
@@ -40,7 +39,7 @@ func openWorld(ctx context.Context, kafka bool, out *screen) (w *world, err erro
 	}
 	out.say("building the commands, and starting MySQL and Redis%s; the first time they are downloaded", map[bool]string{true: " and Kafka"}[kafka])
 	var g errgroup.Group
-	g.Go(func() error { return w.build(ctx) })
+	g.Go(func() error { return commands.Build(ctx, w.dir) })
 	g.Go(func() error { return w.startServers(ctx, kafka, out) })
 	if err = g.Wait(); err != nil {
 		return w, err
@@ -73,15 +72,6 @@ func (w *world) startServers(ctx context.Context, kafka bool, out *screen) error
 		}
 	}
 	out.say("%s", w.env.Describe())
-	return nil
-}
-
-// build builds the commands, while the servers are downloaded and started.
-func (w *world) build(ctx context.Context) error {
-	build := exec.CommandContext(ctx, "go", "build", "-o", w.dir+string(filepath.Separator), "github.com/doubletap-cdc/doubletap/cmd/...")
-	if text, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the commands: %w\n%s", err, text)
-	}
 	return nil
 }
 
