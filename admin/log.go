@@ -21,7 +21,7 @@ const longHold = time.Second
 // counted, never shown.
 func LogHooks(log *slog.Logger) pipeline.Hooks {
 	l := &logger{log: log, lines: map[string]*line{}}
-	return pipeline.Hooks{
+	return pipeline.Join(newReaderLog(l).hooks(), pipeline.Hooks{
 		Held:      l.held,
 		Holding:   l.holding,
 		Published: l.published,
@@ -56,7 +56,7 @@ func LogHooks(log *slog.Logger) pipeline.Hooks {
 		Retry: func(op string, attempt int, err error, in time.Duration) {
 			l.limited("retry "+op, 1, slog.LevelWarn, "failed, trying again", "op", op, "attempt", attempt, "err", err, "in", in)
 		},
-	}
+	})
 }
 
 type logger struct {

@@ -50,6 +50,11 @@ func TestLogHooks(t *testing.T) {
 		`level=WARN msg="conditions`, "times=2", "level=WARN msg=\"events were published", `level=INFO msg="invalidating whole tables" table=*.* rule="" reason="a gap"`,
 		`level=INFO msg="partition taken" partition=t/0`, `level=INFO msg="partition given up"`,
 		`level=INFO msg="whole tables deleted" partition=t/0 pass=first patterns=[item:*] deleted=5`,
+		`level=WARN msg="the reader does not say what it shows; second deletes wait for it" reader=r:3306 err="no route to r"`,
+		`level=ERROR msg="a reader is later than second_delete.max_wait:`, `lag=13s transactions=12`,
+		`level=ERROR msg="a reader is out:`, `reader=r:3306 partition=t/0 offset=4 reason="it lags"`,
+		`level=INFO msg="applications are told to trust`, `level=WARN msg="applications are told not to trust what is cached: deletes are late" partition=t/0 rules="item, price"`,
+		`level=WARN msg="Redis stood still`, "keys=11",
 		`level=WARN msg="the gate is holding`, `gtid=uuid:1 for=2s`, `level=INFO msg="the gate held`, "level=DEBUG msg=published", "level=DEBUG msg=deleted", "keys=3", "level=DEBUG msg=\"position stored\"",
 	} {
 		if !strings.Contains(got, want) {

@@ -102,7 +102,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, pipeline.Hooks) {
 			v.WithLabelValues(string(pass)) // a zero shows that there is nothing, not that it is unknown
 		}
 	}
-	return m, m.hooks()
+	return m, pipeline.Join(m.hooks(), newReaderMetrics(f).hooks())
 }
 
 // SetBuild says what runs.

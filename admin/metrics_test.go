@@ -35,7 +35,17 @@ func exercise(h pipeline.Hooks) {
 		})
 	}
 	h.Deleted(pipeline.DeletedInfo{Partition: "t/0", Pass: pipeline.Second, Events: 4, Keys: []string{"s3cret:1"}, Skipped: true})
+	h.Deleted(pipeline.DeletedInfo{Partition: "t/0", Pass: pipeline.Second, Events: 3, Release: pipeline.ReleaseReaders, Skipped: true})
 	h.Stored("t/0", pipeline.Cursors{First: 9, Second: 4})
+	h.Stalled(pipeline.StallInfo{Partition: "t/0", Until: now, Keys: 11})
+	h.ReaderAsked(pipeline.ReaderInfo{Name: "p:3306", Source: true, Server: "uuid"})
+	h.ReaderAsked(pipeline.ReaderInfo{Name: "r:3306", Server: "uuid"})
+	h.ReaderAsked(pipeline.ReaderInfo{Name: "r:3306", Err: errors.New("no route to r"), Behind: 12, Lag: 13 * time.Second, Late: true})
+	for _, partition := range []string{"t/0", "t/9"} {
+		h.ReaderOut(pipeline.ReaderOutInfo{Partition: partition, Reader: "r:3306", Out: true, From: 4, Reason: "it lags"})
+		h.Posted(partition, pipeline.Watermark{Partitions: 8})
+		h.Posted(partition, pipeline.Watermark{Partitions: 8, Untrusted: []string{"item", "price"}})
+	}
 	h.OverInvalidated(pipeline.OverInfo{Scope: pipeline.Everything, Reason: "a gap"})
 	h.DeadLettered(pipeline.DeadLetter{Partition: "t/0", Offset: 3, Reason: "unknown version", Data: []byte("s3cret")})
 	h.WhenErrors(2)
@@ -61,7 +71,9 @@ func TestMetrics(t *testing.T) {
 		"published_rows_total": 3, "published_events_total": 2, "published_transactions_total": 1,
 		"checkpoints_total": 1, "gaps_total": 1, "partitions_owned": 1, "fetched_records_total": 3,
 		"records_behind": 7, "pending_second_deletes": 5, "deletes_total": 4, "deleted_keys_total": 6,
-		"sweeps_total": 2, "swept_keys_total": 10, "second_deletes_skipped_total": 4,
+		"sweeps_total": 2, "swept_keys_total": 10, "second_deletes_skipped_total": 7, "second_deletes_total": 3,
+		"stalls_total": 1, "stall_repeats_total": 11, "reader_up": 0, "source_up": 1, "reader_lag_seconds": 13,
+		"reader_lag_transactions": 12, "reader_out": 1, "watermark_posts_total": 4, "trusted": 1, "untrusted_rules": 2,
 		"protected_keys_refused_total": 6, "over_invalidations_total": 1, "dead_letters_total": 1,
 		"when_errors_total": 2, "schema_differences_total": 1, "retries_total": 1, "build_info": 1, "gate_holding_seconds": 2, "observing": 0,
 	} {
@@ -82,7 +94,7 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("source_lag_seconds = %v", lag)
 	}
 	h.Owned("t/0", false)
-	for _, name := range []string{"records_behind", "pending_second_deletes"} {
+	for _, name := range []string{"records_behind", "pending_second_deletes", "reader_out", "trusted", "untrusted_rules"} {
 		if n := len(family(t, reg, prefix+name).GetMetric()); n != 0 {
 			t.Errorf("%d %s outlive the partition", n, name)
 		}

@@ -18,9 +18,11 @@ type Condition struct {
 
 // Ready is the list of conditions behind /readyz. It is safe for concurrent use.
 type Ready struct {
-	mu      sync.Mutex
-	reasons map[string]string // by condition; "" where it holds
-	trouble map[string]trouble
+	mu       sync.Mutex
+	reasons  map[string]string // by condition; "" where it holds
+	trouble  map[string]trouble
+	warnings map[string]string          // by name
+	out      map[string]map[string]bool // partitions of which a reader is out, by reader
 }
 
 // trouble is an operation that fails and is tried again.
@@ -31,7 +33,10 @@ type trouble struct {
 
 // NewReady returns a list of conditions that do not hold yet.
 func NewReady(names ...string) *Ready {
-	r := &Ready{reasons: map[string]string{}, trouble: map[string]trouble{}}
+	r := &Ready{
+		reasons: map[string]string{}, trouble: map[string]trouble{},
+		warnings: map[string]string{}, out: map[string]map[string]bool{},
+	}
 	for _, n := range names {
 		r.reasons[n] = "starting"
 	}
@@ -66,6 +71,10 @@ func (r *Ready) Conditions() (all []Condition, ready bool) {
 	return all, ready
 }
 
+// Partitions is the condition that the log has said which partitions are this
+// process's. Set it where that is waited for; [Ready.Hooks] ends it.
+const Partitions = "partitions"
+
 // A failure is told again within some seconds while it lasts; not everything that
 // fails says when it works again.
 const (
@@ -76,7 +85,7 @@ const (
 // Hooks makes what is tried again and again a condition that does not hold, from
 // its third failure until it works again, or until 10 s after the last one.
 func (r *Ready) Hooks() pipeline.Hooks {
-	return pipeline.Hooks{Recovered: func(op string, _ int) {
+	return pipeline.Join(r.readerHooks(), pipeline.Hooks{Recovered: func(op string, _ int) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		delete(r.trouble, op)
@@ -87,5 +96,5 @@ func (r *Ready) Hooks() pipeline.Hooks {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.trouble[op] = trouble{err.Error(), time.Now().Add(in + troubleLasts)}
-	}}
+	}})
 }

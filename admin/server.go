@@ -6,7 +6,6 @@ package admin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,9 +14,6 @@ import (
 	"strconv"
 	"syscall"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // nextPorts is how many further ports Listen tries.
@@ -73,36 +69,4 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 		}
 		return err
 	}
-}
-
-// Handler answers /healthz, /readyz, /metrics, and / with a list of them. title
-// names the command and its version.
-func Handler(title string, reg prometheus.Gatherer, ready *Ready) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		text(w, "ok\n") // the process runs; whether it can work is /readyz
-	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		conditions, ok := ready.Conditions()
-		w.Header().Set("Content-Type", "application/json")
-		if !ok {
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		_ = enc.Encode(struct { // the client has gone where this fails
-			Ready      bool        `json:"ready"`
-			Conditions []Condition `json:"conditions"`
-		}{ok, conditions})
-	})
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		text(w, title+"\n\n/healthz  the process is alive\n/readyz   the process can do its work, as JSON; 503 with the reasons where not\n/metrics  Prometheus metrics\n")
-	})
-	return mux
-}
-
-func text(w http.ResponseWriter, s string) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	_, _ = w.Write([]byte(s)) // the client has gone where this fails
 }

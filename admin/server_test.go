@@ -45,7 +45,9 @@ func TestServe(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- Serve(ctx, l, Handler("invalidator v1.2.3", reg, ready)) }()
+	go func() {
+		ended <- Serve(ctx, l, (&Pages{Title: "invalidator v1.2.3", Registry: reg, Ready: ready}).Handler())
+	}()
 	base := "http://" + l.Addr().String()
 
 	if code, body := get(t, base, "/healthz"); code != 200 || body != "ok\n" {
@@ -165,7 +167,7 @@ func TestTroubleIsNotReady(t *testing.T) {
 
 func TestHandlerOnlyReads(t *testing.T) {
 	w := httptest.NewRecorder()
-	h := Handler("x", NewRegistry(), NewReady())
+	h := (&Pages{Title: "x", Registry: NewRegistry(), Ready: NewReady()}).Handler()
 	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/readyz", http.NoBody))
 	if w.Code != http.StatusMethodNotAllowed {
 		t.Errorf("POST /readyz: %d", w.Code)

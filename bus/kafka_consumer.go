@@ -111,6 +111,9 @@ func (c *kafkaConsumer) next(ctx context.Context, group *kafka.ConsumerGroup, fa
 func (c *kafkaConsumer) start(g *kafka.Generation, own func(context.Context, pipeline.Partition) error, fatal chan<- error) {
 	assigned := g.Assignments[c.k.config.Topic]
 	c.k.logger.Info("joined the group", "group", c.group, "generation", g.ID, "partitions", len(assigned))
+	if joined := c.k.config.Hooks.Joined; joined != nil {
+		joined(len(assigned))
+	}
 	for _, a := range assigned {
 		g.Start(func(gctx context.Context) {
 			// gctx has no values and ends with the generation; a context that can

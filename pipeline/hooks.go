@@ -21,8 +21,12 @@ type Hooks struct {
 	Published  func(PublishedInfo)  // a transaction's events are durable in the log
 	Checkpoint func(CheckpointInfo) // a position was stored
 	Gap        func(reason string)  // a part of the source's history is lost
+	// Prepared: so many XA transactions are prepared, as stored; forgotten is how
+	// many were pushed out since the last call: each will invalidate everything.
+	Prepared func(open, forgotten int)
 
 	// Invalidator
+	Joined  func(partitions int)                // the log gave this process so many partitions, perhaps none
 	Owned   func(partition string, owned bool)  // a partition came or went
 	Fetched func(FetchedInfo)                   // records were read for the first pass
 	Deleted func(DeletedInfo)                   // a pass's deletes were acknowledged

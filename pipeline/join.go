@@ -11,6 +11,8 @@ func Join(hs ...Hooks) Hooks {
 		j.Published = both(j.Published, h.Published)
 		j.Checkpoint = both(j.Checkpoint, h.Checkpoint)
 		j.Gap = both(j.Gap, h.Gap)
+		j.Prepared = both2(j.Prepared, h.Prepared)
+		j.Joined = both(j.Joined, h.Joined)
 		j.Fetched = both(j.Fetched, h.Fetched)
 		j.Deleted = both(j.Deleted, h.Deleted)
 		j.OverInvalidated = both(j.OverInvalidated, h.OverInvalidated)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/doubletap-cdc/doubletap/admin"
 	"github.com/doubletap-cdc/doubletap/config"
 	"github.com/doubletap-cdc/doubletap/deleter"
 	"github.com/doubletap-cdc/doubletap/pipeline"
@@ -30,6 +31,7 @@ func (a *App) invalidate(ctx context.Context, consumer pipeline.Consumer, dead p
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
 	defer redis.Close()
+	a.Ready.Set(admin.Partitions, "waiting for the log to say which partitions are this process's")
 	a.Ready.Set("start", "")
 	inv := &pipeline.Invalidator{
 		Schema: a.Schema, Deleter: redis, DeadLetters: dead,

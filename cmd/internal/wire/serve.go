@@ -31,11 +31,16 @@ func (a *App) serve(ctx context.Context, name string, run func(context.Context) 
 	defer stop()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		return admin.Serve(serving, listener, admin.Handler(name+" "+version(), a.registry, a.Ready))
+		return admin.Serve(serving, listener, a.pages(name).Handler())
 	})
 	g.Go(func() error {
 		defer stop() // metrics can be read until the work has ended
 		return run(ctx)
 	})
 	return g.Wait()
+}
+
+// pages are what the command answers over HTTP.
+func (a *App) pages(name string) *admin.Pages {
+	return &admin.Pages{Title: name + " " + version(), Registry: a.registry, Ready: a.Ready}
 }
