@@ -203,7 +203,7 @@ func (b *Binding) appendKey(r *Result, first int, br *boundRule, image []Value) 
 			return ""
 		}
 	}
-	r.Keys = append(r.Keys, string(b.buf))
+	r.Keys, r.Rules = append(r.Keys, string(b.buf)), append(r.Rules, br.rule)
 	return ""
 }
 
@@ -242,6 +242,7 @@ func (b *Binding) holds(r *Result, br *boundRule, w *row, image []Value) bool {
 // Result collects the keys of one or more rows. The zero Result is ready.
 type Result struct {
 	Keys       []string // keys to delete; de-duplicated within a row only
+	Rules      []*Rule  // the rule that makes each of them; where several do, they have the same fill and lease
 	Doubts     []Doubt  // at most one per rule and row
 	WhenErrors int      // conditions that could not be evaluated and counted as true
 }
@@ -250,7 +251,7 @@ type Result struct {
 func (r *Result) Reset() {
 	clear(r.Keys)
 	clear(r.Doubts)
-	r.Keys, r.Doubts, r.WhenErrors = r.Keys[:0], r.Doubts[:0], 0
+	r.Keys, r.Rules, r.Doubts, r.WhenErrors = r.Keys[:0], r.Rules[:0], r.Doubts[:0], 0
 }
 
 // Doubt says that a key of a rule could not be built with certainty: the
