@@ -19,9 +19,24 @@ type Invalidator struct {
 	DeadLetters DeadLetters
 	Hooks       Hooks
 	// Fill is the longest time from the opening of a reader's snapshot to the
-	// execution of its SET in Redis: a second delete is due that long after the
-	// event was seen in the log (I6).
+	// execution of its SET in Redis, for rules that do not say it themselves: a
+	// second delete is due that long after every reader shows the change (I6). For
+	// rules with leases it is 0.
 	Fill time.Duration
+	// Readers watches the servers that fills read from. nil, or one without
+	// servers: fills read the source only, and what is in the log is visible there.
+	Readers *Readers
+	// Fallback is the delay of a second delete where no server can be asked about
+	// the event; Fill where that is longer.
+	Fallback time.Duration
+	// Gateless says that the source's own gate is off. Without Readers to ask,
+	// every second delete then waits for Fallback.
+	Gateless bool
+	// Watermarks, if not nil, is told how far the passes are. Readers.Source must be
+	// set then: a cache is trusted only while all that the source showed up to
+	// MaxLag ago has been deleted.
+	Watermarks Watermarks
+	MaxLag     time.Duration
 	// Memory bounds the bytes of keys that wait in memory for the second pass, of
 	// all partitions together; 0 is 32 MiB. What does not fit is read from the log
 	// again.
