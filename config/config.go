@@ -120,6 +120,10 @@ type Admin struct {
 // Load reads, expands and checks the file at path. The error is an *Error with
 // all the problems, unless the file cannot be read. It reads the password files
 // and certificates that the file names, and the environment.
+//
+// Besides an *Error it returns what was read, so that the files which it names
+// can be looked at too; a setting with a problem may be missing there. Nothing
+// may be started from it.
 func Load(path string) (*Config, error) {
 	src, err := os.ReadFile(path)
 	if err != nil {
@@ -134,10 +138,11 @@ func Load(path string) (*Config, error) {
 		l.exposed = st.Mode().Perm()&worldReadable != 0
 	}
 	c := l.load(src)
-	if len(l.problems) > 0 {
-		return nil, l.error()
-	}
 	c.Warnings = l.warnings
+	if len(l.problems) > 0 {
+		l.forget(c)
+		return c, l.error()
+	}
 	return c, nil
 }
 
@@ -164,6 +169,19 @@ func (l *loader) load(src []byte) *Config {
 		l.check(&c)
 	}
 	return &c
+}
+
+// forget empties what must not be looked at further because of a problem.
+func (l *loader) forget(c *Config) {
+	if l.isBad("keys") {
+		c.Keys = ""
+	}
+	for i := range c.Redis.Protect {
+		if l.isBad(element("redis.protect", i)) {
+			c.Redis.Protect = nil
+			return
+		}
+	}
 }
 
 // Problem is one thing that is wrong with a file.

@@ -2,7 +2,6 @@ package wire
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"time"
@@ -29,18 +28,11 @@ type App struct {
 }
 
 // newApp reads the configuration and the key schema. The error lists every
-// problem of the first file that has any.
+// problem of both.
 func newApp(o options, stderr io.Writer) (*App, error) {
-	c, err := config.Load(o.config)
+	c, schema, err := load(o.config)
 	if err != nil {
 		return nil, err
-	}
-	schema, err := keys.Load(c.Keys)
-	if err != nil {
-		return nil, fmt.Errorf("key schema (%s): %w", c.Keys, err)
-	}
-	if err := schema.Protect(c.Redis.Protect); err != nil {
-		return nil, fmt.Errorf("key schema and redis.protect: %w", err)
 	}
 	a := &App{Config: c, Schema: schema, Log: newLogger(c, stderr), adminAddr: c.Admin.Listen}
 	if o.admin != "" {
