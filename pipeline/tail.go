@@ -35,14 +35,14 @@ type Tailer struct {
 	Start     string // where to begin when no position is stored: see Source.Start
 	OnGap     OnGap  // "" is GapInvalidate
 	Hooks     Hooks
-	// CheckpointEvery is the least time between two stored positions; 0 is 200 ms.
+	// CheckpointEvery is the least time between two stored positions; 0 is 100 ms.
 	CheckpointEvery time.Duration
 }
 
 // Run tails until ctx ends, and then returns nil, or until something happens
 // that no retry can mend. It reconnects by itself.
 func (t *Tailer) Run(ctx context.Context) error {
-	r := &tailRun{Tailer: t, flight: new(inflight)}
+	r := &tailRun{Tailer: t, flight: new(inflight), progress: newProgress()}
 	err := r.run(ctx)
 	if ctx.Err() != nil {
 		return nil
@@ -53,8 +53,9 @@ func (t *Tailer) Run(ctx context.Context) error {
 // tailRun is the state of one Run.
 type tailRun struct {
 	*Tailer
-	flight *inflight
-	stored Checkpoint // as last stored
+	flight   *inflight
+	stored   Checkpoint // as last stored
+	progress *progress
 
 	// Of the stream's goroutine.
 	open    *openTxn
@@ -137,8 +138,10 @@ func (r *tailRun) stream(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	from := r.stored.Position
+	r.progress.begin()
 	var wg sync.WaitGroup
 	wg.Go(func() { cancel(r.checkpoints(ctx)) })
+	wg.Go(func() { r.tellProgress(ctx, from) })
 	err := r.Source.Run(ctx, from, r.batch)
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
@@ -208,12 +211,15 @@ func (r *tailRun) publishPending(ctx context.Context) error {
 func (r *tailRun) checkpoints(ctx context.Context) error {
 	every := r.CheckpointEvery
 	if every == 0 {
-		every = 200 * time.Millisecond
+		every = 100 * time.Millisecond
 	}
+	last := time.Now()
 	for {
 		err := r.flight.ready(ctx)
 		if err == nil {
-			err = sleep(ctx, every)
+			// At once after a pause: applications wait for their own writes.
+			err = sleep(ctx, time.Until(last.Add(every)))
+			last = time.Now()
 		}
 		if serr := r.checkpoint(ctx); serr != nil {
 			return serr
@@ -245,6 +251,7 @@ func (r *tailRun) checkpoint(ctx context.Context) error {
 	if err := r.save(ctx, Checkpoint{Position: next}); err != nil {
 		return err
 	}
+	r.progress.moved(next)
 	if r.Hooks.Checkpoint != nil {
 		r.Hooks.Checkpoint(CheckpointInfo{Position: next, CommittedAt: done[len(done)-1].txn.CommittedAt})
 	}
