@@ -70,7 +70,24 @@ type Batch struct {
 	// rows (TRUNCATE, DDL, undecodable rows); Reason says why.
 	Invalidate []Scope
 	Reason     string
+	// XA says what the batch is to the XA transaction XID; "" for other transactions.
+	XA  XAStep
+	XID string // one spelling per xid, chosen by the Source; set in the last batch
 }
+
+// XAStep is what a batch means for an XA transaction. The binlog has the rows of
+// one at its PREPARE, as a transaction of its own; its COMMIT or ROLLBACK is
+// another one, without rows, which may come after any time.
+type XAStep string
+
+// The steps. Rows of XAHeld and XAPrepare are not committed.
+const (
+	XAHeld     XAStep = "held"      // a piece of one whose end has not been read yet; never the last batch
+	XAPrepare  XAStep = "prepare"   // the last batch: it is prepared
+	XAOnePhase XAStep = "one phase" // the last batch: it is committed, with the pieces held before
+	XACommit   XAStep = "commit"    // what was prepared as XID is committed by this transaction
+	XARollback XAStep = "rollback"  // what was prepared as XID will never be
+)
 
 // empty says that the batch has nothing for the log.
 func (b *Batch) empty() bool { return len(b.Tables) == 0 && len(b.Invalidate) == 0 }

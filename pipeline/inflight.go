@@ -30,6 +30,11 @@ type openTxn struct {
 	pending   int  // publish calls that are not durable yet
 	ended     bool // its last batch was handed over
 	abandoned bool // cut off: it comes again, and does not count
+
+	// Of XA transactions; set before ended.
+	held     *preparedTxn // what has been held of it
+	prepared *preparedTxn // the same, once it is prepared
+	forgets  string       // the xid that it ends
 }
 
 // begin adds a transaction; it waits while there are too many.
@@ -72,6 +77,9 @@ func (f *inflight) settle(o *openTxn, err error) {
 		f.err = fmt.Errorf("publish events of %s: %w: %w", o.txn.GTID, ErrFatal, err)
 	}
 	f.advance()
+	if o.pending == 0 {
+		f.notify()
+	}
 }
 
 // end says that o's last batch was handed over.

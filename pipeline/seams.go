@@ -88,7 +88,14 @@ type Checkpoint struct {
 	// Pending is the reason for a whole invalidation that must be in the log
 	// before anything after Position is read; "" when there is none.
 	Pending string `json:"pending,omitempty"`
+	// Prepared names the XA transactions that are prepared at Position, and where
+	// Tailer.Prepared has their rows: JSON of at most MaxPrepared bytes, or "" for
+	// none. It is stored in one step with Position.
+	Prepared string `json:"prepared,omitempty"`
 }
+
+// MaxPrepared bounds Checkpoint.Prepared, in bytes.
+const MaxPrepared = 2 << 20
 
 // Positions stores a tailer's checkpoint durably.
 type Positions interface {
@@ -232,15 +239,21 @@ type Watermarks interface {
 }
 
 // Prepared keeps the rows of XA transactions between their PREPARE, which is
-// when the binlog has them, and their COMMIT, which may come after any time.
-// The implementations are in package bus.
+// when the binlog has them, and their COMMIT, which may come after any time. It
+// is a sequence of records, apart from the log. The implementations are in
+// package bus. It is safe for concurrent use.
 type Prepared interface {
-	// Append adds records of rows, and calls done as Publisher.Publish does. The
-	// place of the first record, in the order of Append, is known to done.
+	// Append adds records and returns once they are accepted into a bounded
+	// buffer. done is called once, as Publisher.Publish does it; the records are
+	// then in [from, next), in order, perhaps among others.
 	Append(ctx context.Context, records [][]byte, done func(from, next int64, err error)) error
-	// Read calls fn for each record of [from, next) in order. It returns a
-	// *LogGapError where some are gone.
-	Read(ctx context.Context, from, next int64, fn func(data []byte) error) error
+	// Read calls fn for each record of [from, next) in order, until fn fails, whose
+	// error it returns as it is. A *LogGapError says that some are gone. Other
+	// errors are passing trouble: go on behind the last record that came.
+	Read(ctx context.Context, from, next int64, fn func(Message) error) error
+	// Release says that no record below an offset will be read again. It does not
+	// wait for anything.
+	Release(below int64)
 }
 
 // DeadLetter is a record, or a part of one, that could not be turned into keys.

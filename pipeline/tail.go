@@ -32,8 +32,9 @@ type Tailer struct {
 	Gate      Gate // nil: publish at once (for showing what the gate is for)
 	Publisher Publisher
 	Positions Positions
-	Start     string // where to begin when no position is stored: see Source.Start
-	OnGap     OnGap  // "" is GapInvalidate
+	Prepared  Prepared // nil: an XA COMMIT invalidates the tables that it concerns
+	Start     string   // where to begin when no position is stored: see Source.Start
+	OnGap     OnGap    // "" is GapInvalidate
 	Hooks     Hooks
 	// CheckpointEvery is the least time between two stored positions; 0 is 100 ms.
 	CheckpointEvery time.Duration
@@ -56,6 +57,7 @@ type tailRun struct {
 	flight   *inflight
 	stored   Checkpoint // as last stored
 	progress *progress
+	xa       xaState
 
 	// Of the stream's goroutine.
 	open    *openTxn
@@ -137,6 +139,7 @@ func (r *tailRun) stream(ctx context.Context) error {
 		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
+	r.xa.begin(r.stored)
 	from := r.stored.Position
 	r.progress.begin()
 	var wg sync.WaitGroup
@@ -173,7 +176,7 @@ func (r *tailRun) check(ctx context.Context) error {
 	if r.OnGap == GapStop {
 		return fmt.Errorf("%w: %s", ErrPositionLost, gap.Reason)
 	}
-	return r.save(ctx, Checkpoint{Position: gap.Next, Pending: gap.Reason})
+	return r.save(ctx, Checkpoint{Position: gap.Next, Pending: gap.Reason, Prepared: r.stored.Prepared})
 }
 
 // gtidSet is the stored position as a GTID set, where the Source can say it: an
@@ -203,7 +206,7 @@ func (r *tailRun) publishPending(ctx context.Context) error {
 	if err := r.flight.drain(ctx); err != nil {
 		return err
 	}
-	return r.save(ctx, Checkpoint{Position: r.stored.Position})
+	return r.save(ctx, Checkpoint{Position: r.stored.Position, Prepared: r.stored.Prepared})
 }
 
 // checkpoints stores positions as transactions become durable, until ctx ends;
@@ -248,75 +251,16 @@ func (r *tailRun) checkpoint(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("advance position by %s: %w: %w", gtids[0], ErrFatal, err)
 	}
-	if err := r.save(ctx, Checkpoint{Position: next}); err != nil {
+	prepared, changed := r.keep(done)
+	if err := r.save(ctx, Checkpoint{Position: next, Prepared: prepared}); err != nil {
 		return err
+	}
+	if changed {
+		r.released()
 	}
 	r.progress.moved(next)
 	if r.Hooks.Checkpoint != nil {
 		r.Hooks.Checkpoint(CheckpointInfo{Position: next, CommittedAt: done[len(done)-1].txn.CommittedAt})
 	}
 	return failed
-}
-
-// batch handles one piece of a transaction: gate, encode, publish.
-func (r *tailRun) batch(ctx context.Context, b Batch) error {
-	if r.failed > 0 {
-		if r.Hooks.Recovered != nil {
-			r.Hooks.Recovered("read binlog", r.failed)
-		}
-		r.failed = 0
-	}
-	if b.First {
-		if r.open != nil { // cut off; it comes again now
-			r.flight.abandon(r.open)
-			r.open = nil
-		}
-		o, err := r.flight.begin(ctx, b.Txn)
-		if err != nil {
-			return err
-		}
-		r.open, r.seq, r.gate = o, 0, false
-		clear(r.swept)
-	}
-	if r.open == nil || r.open.txn.GTID != b.Txn.GTID {
-		return fmt.Errorf("%w: a batch of %s came without its start", ErrFatal, b.Txn.GTID)
-	}
-	if !b.empty() {
-		if err := r.pass(ctx, b.Txn); err != nil {
-			return err
-		}
-		if err := r.publishRows(ctx, r.open, b.Tables); err != nil {
-			return err
-		}
-		if len(b.Invalidate) > 0 {
-			if err := r.publishScopes(ctx, r.open, b.Invalidate, b.Reason); err != nil {
-				return err
-			}
-		}
-	}
-	if b.Last {
-		r.flight.end(r.open)
-		r.open = nil
-	}
-	return nil
-}
-
-// pass waits at the gate, once per transaction, and only for one that has
-// something to publish.
-func (r *tailRun) pass(ctx context.Context, t Txn) error {
-	if r.gate || r.Gate == nil {
-		return nil
-	}
-	start := time.Now()
-	stop := r.telling(t, start)
-	err := r.Gate.Wait(ctx, t)
-	stop()
-	if err != nil {
-		return err
-	}
-	r.gate = true
-	if r.Hooks.Held != nil {
-		r.Hooks.Held(HeldInfo{Txn: t, Held: time.Since(start)})
-	}
-	return nil
 }

@@ -79,3 +79,10 @@ func TestLogPassesTheSuite(t *testing.T) {
 		}
 	})
 }
+
+func TestPreparedPassesTheSuite(t *testing.T) {
+	RunPrepared(t, func(*testing.T) PreparedUnderTest {
+		p := &Prepared{Gap: 2}
+		return PreparedUnderTest{Prepared: p, Reopen: func() pipeline.Prepared { return p }, Drop: p.Release}
+	})
+}
