@@ -31,6 +31,11 @@ func LogHooks(log *slog.Logger) pipeline.Hooks {
 		Gap: func(reason string) {
 			log.Error("a part of the source's history is lost: any key may be stale", "reason", reason)
 		},
+		Prepared: func(_, forgotten int) {
+			if forgotten > 0 {
+				l.limited("forgotten", forgotten, slog.LevelWarn, "too many XA transactions are prepared: the rows of the oldest are forgotten, and their COMMIT will invalidate everything")
+			}
+		},
 		Owned: func(partition string, owned bool) {
 			if owned {
 				log.Info("partition taken", "partition", partition)

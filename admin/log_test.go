@@ -54,6 +54,7 @@ func TestLogHooks(t *testing.T) {
 		`level=ERROR msg="a reader is later than second_delete.max_wait:`, `lag=13s transactions=12`,
 		`level=ERROR msg="a reader is out:`, `reader=r:3306 partition=t/0 offset=4 reason="it lags"`,
 		`level=INFO msg="applications are told to trust`, `level=WARN msg="applications are told not to trust what is cached: deletes are late" partition=t/0 rules="item, price"`,
+		`level=WARN msg="too many XA transactions`,
 		`level=WARN msg="Redis stood still`, "keys=11",
 		`level=WARN msg="the gate is holding`, `gtid=uuid:1 for=2s`, `level=INFO msg="the gate held`, "level=DEBUG msg=published", "level=DEBUG msg=deleted", "keys=3", "level=DEBUG msg=\"position stored\"",
 	} {

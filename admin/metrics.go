@@ -34,6 +34,8 @@ type Metrics struct {
 	checkpoints   prometheus.Counter
 	checkpointAge prometheus.GaugeFunc
 	gaps          prometheus.Counter
+	prepared      prometheus.Gauge
+	forgotten     prometheus.Counter
 
 	owned     prometheus.Gauge
 	fetched   prometheus.Counter
@@ -79,6 +81,8 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, pipeline.Hooks) {
 	m.checkpoints = f.counter("checkpoints_total", "Positions stored.")
 	m.checkpointAge = f.gaugeFunc("checkpoint_age_seconds", "Time since a position was last stored, or since the start; grows while the source is quiet.", m.age)
 	m.gaps = f.counter("gaps_total", "Times that a part of the source's history was lost.")
+	m.prepared = f.gauge("xa_prepared", "XA transactions that are prepared and neither committed nor rolled back.")
+	m.forgotten = f.counter("xa_forgotten_total", "Prepared XA transactions whose rows are no longer remembered, because there were too many: their COMMIT invalidates everything.")
 
 	m.owned = f.gauge("partitions_owned", "Partitions that this process owns.")
 	m.fetched = f.counter("fetched_records_total", "Records read from the log by the first pass.")
@@ -130,7 +134,11 @@ func (m *Metrics) hooks() pipeline.Hooks {
 			defer m.mu.Unlock()
 			m.saved = time.Now()
 		},
-		Gap:   func(string) { m.gaps.Inc() },
+		Gap: func(string) { m.gaps.Inc() },
+		Prepared: func(open, forgotten int) {
+			m.prepared.Set(float64(open))
+			m.forgotten.Add(float64(forgotten))
+		},
 		Owned: m.own,
 		Fetched: func(i pipeline.FetchedInfo) {
 			m.fetched.Add(float64(i.Records))

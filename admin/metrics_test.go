@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ func exercise(h pipeline.Hooks) {
 	h.Published(pipeline.PublishedInfo{Txn: txn, Rows: 3, Records: 2})
 	h.Checkpoint(pipeline.CheckpointInfo{Position: "uuid:1"})
 	h.Gap("purged")
+	h.Prepared(5, 2)
 	h.Owned("t/0", true)
 	h.Fetched(pipeline.FetchedInfo{Partition: "t/0", Records: 2, Behind: 7})
 	h.Fetched(pipeline.FetchedInfo{Partition: "t/9", Records: 1, Behind: 7}) // not owned any more
@@ -72,7 +74,7 @@ func TestMetrics(t *testing.T) {
 		"checkpoints_total": 1, "gaps_total": 1, "partitions_owned": 1, "fetched_records_total": 3,
 		"records_behind": 7, "pending_second_deletes": 5, "deletes_total": 4, "deleted_keys_total": 6,
 		"sweeps_total": 2, "swept_keys_total": 10, "second_deletes_skipped_total": 7, "second_deletes_total": 3,
-		"stalls_total": 1, "stall_repeats_total": 11, "reader_up": 0, "source_up": 1, "reader_lag_seconds": 13,
+		"xa_prepared": 5, "xa_forgotten_total": 2, "stalls_total": 1, "stall_repeats_total": 11, "reader_up": 0, "source_up": 1, "reader_lag_seconds": 13,
 		"reader_lag_transactions": 12, "reader_out": 1, "watermark_posts_total": 4, "trusted": 1, "untrusted_rules": 2,
 		"protected_keys_refused_total": 6, "over_invalidations_total": 1, "dead_letters_total": 1,
 		"when_errors_total": 2, "schema_differences_total": 1, "retries_total": 1, "build_info": 1, "gate_holding_seconds": 2, "observing": 0,
@@ -190,5 +192,32 @@ func TestReasonClass(t *testing.T) {
 	}
 	if got := reasonClass(pipeline.OverInfo{Rule: "item", Reason: "x"}); got != "row" {
 		t.Errorf("a rule's is %s", got)
+	}
+}
+
+// What the documents tell people to watch is there.
+func TestDocumentsNameMetricsThatExist(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	m, h := NewMetrics(reg)
+	m.SetBuild("v1", false)
+	exercise(h)
+	all, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{}
+	for _, f := range all {
+		known[f.GetName()] = true
+	}
+	for _, file := range []string{"../README.md", "../docs/metrics.md", "../docs/operations.md"} {
+		doc, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range regexp.MustCompile(prefix+`[a-z_]+`).FindAllString(string(doc), -1) {
+			if !known[name] && !known[strings.TrimSuffix(name, "_bucket")] {
+				t.Errorf("%s names %s, which is not registered", file, name)
+			}
+		}
 	}
 }
