@@ -64,7 +64,30 @@ var below = map[string][]string{
 // libraries says which third parties the light packages may import.
 var libraries = map[string][]string{
 	"keys":     {"github.com/goccy/go-yaml", "github.com/expr-lang/expr"},
+	"cache":    {"github.com/redis/go-redis/v9", "github.com/sony/gobreaker/v2"},
 	"pipeline": nil,
+}
+
+// heavy are third parties that an application must not get with the packages that
+// it imports, not even through others.
+var heavy = []string{
+	"github.com/go-mysql-org", "github.com/go-sql-driver", "github.com/pingcap", "github.com/segmentio",
+	"github.com/prometheus", "github.com/testcontainers",
+}
+
+// TestApplicationsStayLight guards what keys and cache bring with them.
+func TestApplicationsStayLight(t *testing.T) {
+	own, _ := list(t)
+	for _, name := range []string{"keys", "cache"} {
+		if len(own[name].Deps) == 0 {
+			t.Errorf("package %s is not there", name)
+		}
+		for _, dep := range own[name].Deps {
+			if slices.ContainsFunc(heavy, func(h string) bool { return strings.HasPrefix(dep, h+"/") }) {
+				t.Errorf("%s depends on %s", name, dep)
+			}
+		}
+	}
 }
 
 // TestArrows guards what may import what (docs/architecture.md).

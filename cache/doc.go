@@ -1,0 +1,13 @@
+// Package cache is an application's look-aside cache in Redis or Valkey that
+// cannot keep a value which a later commit has made old, as long as doubletap's
+// pipeline runs (docs/cache.md).
+//
+// A miss takes a lease: a token in the key itself, which any DEL or UNLINK of the
+// key revokes. A fill is stored only while its lease is still the key's value
+// (I7), and its snapshot begins after the lease. Keys of rules with lease: true
+// are served, and no others: all programs must read and fill them through this
+// client, or one that speaks the same protocol (docs/cache-protocol.md).
+//
+// When Redis is slow or down, the client reads the database instead, stores
+// nothing, and bounds how many such loads run at a time.
+package cache

@@ -1,0 +1,149 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"runtime/debug"
+
+	"github.com/doubletap-cdc/doubletap/gtid"
+)
+
+// Querier reads from a snapshot. It is of use only until the fill returns that it
+// was given to.
+type Querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+	PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
+}
+
+// querier hides the rest of a connection: a COMMIT would end the snapshot.
+type querier struct{ conn *sql.Conn }
+
+func (q querier) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return q.conn.QueryContext(ctx, query, args...)
+}
+
+func (q querier) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	return q.conn.QueryRowContext(ctx, query, args...)
+}
+
+func (q querier) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
+	return q.conn.PrepareContext(ctx, query)
+}
+
+// load reads one key in a snapshot of its own, which begins after the call.
+func load(ctx context.Context, db *sql.DB, key Key, fill Fill) (entry, error) {
+	e := entry{kind: valued}
+	held, err := snapshotted(ctx, db, func(ctx context.Context, q Querier) (err error) {
+		e.data, err = fill(ctx, q)
+		return err
+	})
+	e.held = held
+	if errors.Is(err, ErrNotFound) || errors.Is(err, sql.ErrNoRows) {
+		e.kind, e.data = negative, nil
+		return e, nil
+	}
+	if err != nil {
+		return entry{}, fmt.Errorf("load a key of rule %q: %w", key.Rule(), err)
+	}
+	return e, nil
+}
+
+// snapshotted calls read within a snapshot. Rows that it leaves open are closed, so
+// that the connection can be used again.
+func snapshotted(ctx context.Context, db *sql.DB, read func(context.Context, Querier) error) (gtid.Set, error) {
+	return inSnapshot(ctx, db, func(conn *sql.Conn) error {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		return read(ctx, querier{conn})
+	})
+}
+
+// call is one load that several callers may wait for.
+type call struct {
+	done     chan struct{} // closed when the rest is final
+	entry    entry
+	err      error
+	panicked any
+
+	// Of Client.mu.
+	waiting int
+	cancel  context.CancelFunc // nil until the load runs
+}
+
+// errNoFill says that a call ended before its load ran: whoever waits for it must
+// look for another way.
+var errNoFill = errors.New("the fill did not run")
+
+func newCall() *call { return &call{done: make(chan struct{})} }
+
+// join counts one more who waits; it is too late if the load runs and nobody does.
+// Client.mu must be held.
+func (cl *call) join() bool {
+	if cl.waiting == 0 && cl.cancel != nil {
+		return false
+	}
+	cl.waiting++
+	return true
+}
+
+// await waits for a call that was joined. The load is cancelled when nobody waits.
+func (c *Client) await(ctx context.Context, cl *call) (Value, error) {
+	select {
+	case <-cl.done:
+	case <-ctx.Done():
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if cl.waiting--; cl.waiting == 0 && cl.cancel != nil {
+			cl.cancel()
+		}
+		return Value{}, ctx.Err()
+	}
+	if cl.panicked != nil {
+		panic(cl.panicked)
+	}
+	if cl.err != nil {
+		return Value{}, cl.err
+	}
+	v := cl.entry.value()
+	v.Data = bytes.Clone(v.Data) // others wait for it too
+	return v, nil
+}
+
+// launch runs the call's load in the background, with the values of ctx. ended is
+// called with its result in place, before those who wait see it.
+func (c *Client) launch(ctx context.Context, cl *call, run func(context.Context) (entry, error), ended func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	c.mu.Lock()
+	closed := c.closed
+	if !closed {
+		c.running.Add(1)
+	}
+	cl.cancel = cancel
+	if cl.waiting == 0 {
+		cancel()
+	}
+	c.mu.Unlock()
+	if closed {
+		cancel()
+		cl.err = ErrClosed
+		ended()
+		close(cl.done)
+		return
+	}
+	go func() {
+		defer c.running.Done()
+		defer cancel()
+		defer close(cl.done)
+		defer ended()
+		defer func() {
+			if p := recover(); p != nil {
+				cl.panicked = fmt.Errorf("a fill panicked: %v\n%s", p, debug.Stack())
+			}
+		}()
+		cl.entry, cl.err = run(ctx)
+	}()
+}
