@@ -52,18 +52,21 @@ func inSnapshot(ctx context.Context, db *sql.DB, read func(*sql.Conn) error) (gt
 //   - MariaDB adds to gtid_slave_pos after the commit of what it replicates: that is
 //     all that a replica without a binlog has.
 const sessionSQL = `SELECT @@SESSION.autocommit,
-	/*!50700 @@SESSION.transaction_isolation, FALSE, @@GLOBAL.gtid_executed, NULL */
+	/*!50700 @@SESSION.transaction_isolation, FALSE, @@GLOBAL.gtid_executed, FALSE */
 	/*M! @@SESSION.tx_isolation, @@SESSION.in_transaction, @@GLOBAL.gtid_slave_pos,
-	IF(@@GLOBAL.log_bin AND @@GLOBAL.binlog_optimize_thread_scheduling, BINLOG_GTID_POS(
-		(SELECT variable_value FROM information_schema.session_status WHERE variable_name = 'binlog_snapshot_file'),
-		(SELECT variable_value FROM information_schema.session_status WHERE variable_name = 'binlog_snapshot_position')), NULL) */`
+	     @@GLOBAL.log_bin AND @@GLOBAL.binlog_optimize_thread_scheduling */`
+
+// binlogSQL is for a MariaDB server that has a binlog; others refuse it.
+const binlogSQL = `SELECT BINLOG_GTID_POS(
+	(SELECT variable_value FROM information_schema.session_status WHERE variable_name = 'binlog_snapshot_file'),
+	(SELECT variable_value FROM information_schema.session_status WHERE variable_name = 'binlog_snapshot_position'))`
 
 // openSnapshot checks a session and opens a read-only snapshot in it.
 func openSnapshot(ctx context.Context, conn *sql.Conn) (held gtid.Set, err error) {
-	var autocommit, inside bool
+	var autocommit, inside, binlog bool
 	var isolation string
 	var shown, own sql.NullString
-	err = conn.QueryRowContext(ctx, sessionSQL).Scan(&autocommit, &isolation, &inside, &shown, &own)
+	err = conn.QueryRowContext(ctx, sessionSQL).Scan(&autocommit, &isolation, &inside, &shown, &binlog)
 	switch {
 	case err != nil:
 		return held, fmt.Errorf("read a session's settings: %w", err)
@@ -73,6 +76,11 @@ func openSnapshot(ctx context.Context, conn *sql.Conn) (held gtid.Set, err error
 		return held, fmt.Errorf("%w: its isolation level is READ UNCOMMITTED: use REPEATABLE READ (the default)", ErrUnsafeSession)
 	case inside:
 		return held, fmt.Errorf("%w: a transaction is open in it: end each one on the connection that it began on", ErrUnsafeSession)
+	}
+	if binlog {
+		if err := conn.QueryRowContext(ctx, binlogSQL).Scan(&own); err != nil {
+			return held, fmt.Errorf("read a place in the binlog: %w", err)
+		}
 	}
 	if held, err = gtid.Parse(shown.String + "," + own.String); err != nil {
 		return held, err
