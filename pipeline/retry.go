@@ -51,6 +51,14 @@ func retry(ctx context.Context, h *Hooks, op string, fn func(context.Context) er
 	}
 }
 
+// Retry does for the start of a command what the engine does for its work: it
+// calls fn until it succeeds, ctx ends (the error is its cause) or fn's error
+// wraps ErrFatal, waiting longer from time to time, up to 5 s. Each failure is told
+// to h, and so is the success after one.
+func Retry(ctx context.Context, h *Hooks, op string, fn func(context.Context) error) error {
+	return retry(ctx, h, op, fn)
+}
+
 // sleep waits for d or until ctx ends, and then returns its cause.
 func sleep(ctx context.Context, d time.Duration) error {
 	if d <= 0 {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"time"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -22,6 +22,7 @@ type App struct {
 	Hooks  pipeline.Hooks
 	Ready  *admin.Ready
 
+	readers    atomic.Pointer[pipeline.Readers] // once they are watched
 	registry   *prometheus.Registry
 	adminAddr  string
 	adminExact bool // it was given by -admin, so it must not be changed
@@ -68,23 +69,10 @@ func errorText(_ []string, a slog.Attr) slog.Attr {
 
 // retryStart calls fn until it succeeds or ctx ends. A server that goes away
 // between the preflight and the start is waited for, as later on.
-func retryStart[T any](ctx context.Context, a *App, op string, fn func(context.Context) (T, error)) (T, error) {
-	for attempt := 1; ; attempt++ {
-		v, err := fn(ctx)
-		if err == nil {
-			return v, nil
-		}
-		if ctx.Err() != nil {
-			return v, context.Cause(ctx)
-		}
-		const wait = time.Second
-		if a.Hooks.Retry != nil {
-			a.Hooks.Retry(op, attempt, err, wait)
-		}
-		select {
-		case <-ctx.Done():
-			return v, context.Cause(ctx)
-		case <-time.After(wait):
-		}
-	}
+func retryStart[T any](ctx context.Context, a *App, op string, fn func(context.Context) (T, error)) (v T, err error) {
+	err = pipeline.Retry(ctx, &a.Hooks, op, func(ctx context.Context) (err error) {
+		v, err = fn(ctx)
+		return err
+	})
+	return v, err
 }
