@@ -15,8 +15,8 @@ import (
 	"github.com/doubletap-cdc/doubletap/pipeline"
 )
 
-// disk is the embedded log's segments. append and drop are called by one
-// goroutine; read by any.
+// disk is the embedded log's segments. append is called by one goroutine, the
+// rest by any.
 type disk struct {
 	dir    string
 	bytes  int64         // a segment is closed when it holds this much,

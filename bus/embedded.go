@@ -49,6 +49,8 @@ type Embedded struct {
 	state  *state
 	tail   *tail
 	dead   *deadFile
+	// prepared is apart from the log, and has a writer of its own.
+	prepared *embeddedPrepared
 
 	mu       sync.Mutex
 	running  map[string]bool // consumers
@@ -79,6 +81,7 @@ func OpenEmbedded(c EmbeddedConfig) (*Embedded, error) {
 	}
 	e.closing, e.close = context.WithCancel(context.Background())
 	e.writer.Go(e.write)
+	e.writer.Go(e.prepared.write)
 	return e, nil
 }
 
@@ -87,6 +90,9 @@ func (e *Embedded) open() (err error) {
 		return fmt.Errorf("open the log in %s: %w", e.config.Dir, err)
 	}
 	if e.dead, err = openDeadFile(filepath.Join(e.config.Dir, "dead.jsonl")); err != nil {
+		return err
+	}
+	if err := e.openPrepared(); err != nil {
 		return err
 	}
 	start, end := e.disk.bounds()
@@ -111,6 +117,9 @@ func (e *Embedded) release() error {
 	if e.disk != nil {
 		err = errors.Join(err, e.disk.close())
 	}
+	if e.prepared != nil {
+		err = errors.Join(err, e.prepared.disk.close())
+	}
 	return errors.Join(err, e.state.close())
 }
 
@@ -120,6 +129,7 @@ func (e *Embedded) release() error {
 func (e *Embedded) Close() error {
 	e.once.Do(func() {
 		e.tail.close()
+		e.prepared.tail.close()
 		e.close()
 		e.writer.Wait()
 		e.closeErr = e.release()
@@ -135,7 +145,7 @@ func (e *Embedded) write() {
 		if !ok {
 			return
 		}
-		if err := e.writeBatch(base, batch); err != nil {
+		if err := e.writeBatch(e.disk, base, batch); err != nil {
 			e.tail.fail(fmt.Errorf("%w: %w", ErrClosed, err))
 			return
 		}
@@ -145,9 +155,9 @@ func (e *Embedded) write() {
 }
 
 // writeBatch tries until the records are durable, or the log is closed.
-func (e *Embedded) writeBatch(base int64, batch [][]byte) error {
+func (e *Embedded) writeBatch(d *disk, base int64, batch [][]byte) error {
 	for attempt := 1; ; attempt++ {
-		err := e.disk.append(base, batch)
+		err := d.append(base, batch)
 		if err == nil {
 			if attempt > 1 {
 				e.logger.Info("the log can be written again", "attempts", attempt)

@@ -32,7 +32,7 @@ func (p embeddedPositions) Load(ctx context.Context) (pipeline.Checkpoint, error
 	if err != nil {
 		return pipeline.Checkpoint{}, fmt.Errorf("load the position of %q: %w", p.source, err)
 	}
-	c := pipeline.Checkpoint{Position: pipeline.Position(stored.Position), Pending: stored.Pending}
+	c := pipeline.Checkpoint{Position: pipeline.Position(stored.Position), Pending: stored.Pending, Prepared: stored.Prepared}
 	if ok && stored.Incarnation != p.e.state.incarnation && c.Pending == "" {
 		c.Pending = "the log lost records that the stored position counts as published"
 	}
@@ -45,7 +45,7 @@ func (p embeddedPositions) Save(ctx context.Context, c pipeline.Checkpoint) erro
 		return err
 	}
 	err := put(p.e.state, positionsBucket, p.source, storedPosition{
-		Incarnation: p.e.state.incarnation, End: p.e.tail.syncedEnd(), Position: string(c.Position), Pending: c.Pending,
+		Incarnation: p.e.state.incarnation, End: p.e.tail.syncedEnd(), Position: string(c.Position), Pending: c.Pending, Prepared: c.Prepared,
 	})
 	if err != nil {
 		return fmt.Errorf("store the position of %q: %w", p.source, err)

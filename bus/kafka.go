@@ -20,18 +20,21 @@ import (
 )
 
 // KafkaConfig says which Kafka, and what its topics are like. Beside Topic there
-// are Topic.positions, compacted, for the tailers' checkpoints, and Topic.dead
-// for dead letters.
+// are Topic.positions, compacted, for the tailers' checkpoints, Topic.prepared
+// for the rows of prepared XA transactions, and Topic.dead for dead letters.
 type KafkaConfig struct {
 	Brokers     []string // host:port of some brokers; the others are found from them
 	Topic       string
 	Partitions  int
 	Replication int           // of topics made here; 0 means min(3, number of brokers)
 	Retention   time.Duration // of topics made here; 0 means 7 days
-	TLS         *tls.Config   // nil: no TLS
-	SASL        *SASL         // nil: no log-in
-	Logger      *slog.Logger  // nil: silent
-	Hooks       pipeline.Hooks
+	// PreparedRetention is how long an XA transaction may stay prepared until its
+	// rows are gone, and its tables are invalidated instead; 0 means 30 days.
+	PreparedRetention time.Duration
+	TLS               *tls.Config  // nil: no TLS
+	SASL              *SASL        // nil: no log-in
+	Logger            *slog.Logger // nil: silent
+	Hooks             pipeline.Hooks
 }
 
 // SASL is a log-in. Mechanism is plain, scram-sha-256 or scram-sha-512.
@@ -106,7 +109,7 @@ func NewKafka(c KafkaConfig) (*Kafka, error) {
 	k.transport = &kafka.Transport{
 		Dial: (&net.Dialer{Timeout: 3 * time.Second}).DialContext, DialTimeout: 5 * time.Second,
 		ClientID: "doubletap", TLS: c.TLS, SASL: mechanism,
-		MetadataTTL: metadataTTL, MetadataTopics: []string{c.Topic, k.positionsTopic(), k.deadTopic()},
+		MetadataTTL: metadataTTL, MetadataTopics: []string{c.Topic, k.positionsTopic(), k.preparedTopic(), k.deadTopic()},
 	}
 	k.dialer = &kafka.Dialer{Timeout: 5 * time.Second, ClientID: "doubletap", TLS: c.TLS, SASLMechanism: mechanism}
 	addr := kafka.TCP(c.Brokers...)
@@ -116,6 +119,8 @@ func NewKafka(c KafkaConfig) (*Kafka, error) {
 }
 
 func (k *Kafka) positionsTopic() string { return k.config.Topic + ".positions" }
+
+func (k *Kafka) preparedTopic() string { return k.config.Topic + ".prepared" }
 
 func (k *Kafka) deadTopic() string { return k.config.Topic + ".dead" }
 

@@ -57,10 +57,15 @@ func init() { protocol.Register(&deleteRecordsRequest{}, &deleteRecordsResponse{
 // deleteRecords removes the records below an offset, as retention does.
 func deleteRecords(t *testing.T, k *Kafka, partition int, below int64) {
 	t.Helper()
+	deleteRecordsOf(t, k, k.config.Topic, partition, below)
+}
+
+func deleteRecordsOf(t *testing.T, k *Kafka, topic string, partition int, below int64) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	res, err := k.transport.RoundTrip(ctx, k.reading.Addr, &deleteRecordsRequest{
-		Topics:    []deleteRecordsTopic{{k.config.Topic, []deleteRecordsPartition{{int32(partition), below}}}},
+		Topics:    []deleteRecordsTopic{{topic, []deleteRecordsPartition{{int32(partition), below}}}},
 		TimeoutMs: 5000,
 	})
 	if err != nil {

@@ -27,7 +27,8 @@ const (
 // A request that timed out may still be carried out later, so a record can be in
 // the log twice, the second time behind newer ones. Deletes commute.
 type kafkaPublisher struct {
-	k *Kafka
+	k     *Kafka
+	topic string
 
 	mu      sync.Mutex
 	queues  []queue
@@ -56,12 +57,18 @@ func (q queued) size() int64 { return int64(len(q.data)) + recordOverhead }
 type kafkaCall struct {
 	left atomic.Int64 // records without an answer
 	err  atomic.Pointer[error]
-	done func(error)
+	// first and last are its records' offsets, where all are in one partition.
+	first, last atomic.Int64
+	done        func(error)
 }
 
-func (c *kafkaCall) finish(err error) {
+// finish notes the answer for one record.
+func (c *kafkaCall) finish(offset int64, err error) {
 	if err != nil {
 		c.err.CompareAndSwap(nil, &err)
+	} else {
+		c.first.CompareAndSwap(-1, offset)
+		c.last.Store(offset) // a partition has one sender
 	}
 	if c.left.Add(-1) > 0 {
 		return
@@ -74,7 +81,11 @@ func (c *kafkaCall) finish(err error) {
 
 // Publisher starts a publisher. It ends with Close.
 func (k *Kafka) Publisher() pipeline.Publisher {
-	p := &kafkaPublisher{k: k, queues: make([]queue, k.config.Partitions)}
+	return k.publisher(k.config.Topic, k.config.Partitions)
+}
+
+func (k *Kafka) publisher(topic string, partitions int) *kafkaPublisher {
+	p := &kafkaPublisher{k: k, topic: topic, queues: make([]queue, partitions)}
 	p.giveUp, p.cancel = context.WithCancel(context.Background())
 	for i := range p.queues {
 		p.senders.Go(func() { p.send(i) })
@@ -90,12 +101,16 @@ func (p *kafkaPublisher) Partitions() int { return len(p.queues) }
 
 // Publish implements pipeline.Publisher.
 func (p *kafkaPublisher) Publish(ctx context.Context, records []pipeline.Record, done func(error)) error {
-	call := &kafkaCall{done: done}
+	return p.publish(ctx, records, &kafkaCall{done: done})
+}
+
+func (p *kafkaPublisher) publish(ctx context.Context, records []pipeline.Record, call *kafkaCall) error {
 	call.left.Store(int64(len(records)))
+	call.first.Store(-1)
 	var size int64
 	for _, r := range records {
 		if r.Partition < 0 || r.Partition >= len(p.queues) {
-			return fmt.Errorf("publish to partition %d: topic %s is used with %d", r.Partition, p.k.config.Topic, len(p.queues))
+			return fmt.Errorf("publish to partition %d: topic %s is used with %d", r.Partition, p.topic, len(p.queues))
 		}
 		size += queued{data: r.Data}.size()
 	}
@@ -109,7 +124,7 @@ func (p *kafkaPublisher) Publish(ctx context.Context, records []pipeline.Record,
 	}
 	p.mu.Unlock()
 	if len(records) == 0 {
-		done(nil)
+		call.done(nil)
 	}
 	return nil
 }
@@ -186,13 +201,13 @@ func (p *kafkaPublisher) next(partition int) []queued {
 // too large, and the close, make it give up.
 func (p *kafkaPublisher) produce(partition int, batch []queued) {
 	for attempt := 1; ; attempt++ {
-		err := p.k.produce(p.giveUp, p.k.config.Topic, partition, records(batch))
+		base, err := p.k.append(p.giveUp, p.topic, partition, records(batch))
 		if err == nil {
-			p.finish(batch, nil)
+			p.finish(batch, base, nil)
 			return
 		}
 		if p.giveUp.Err() != nil {
-			p.finish(batch, fmt.Errorf("%w: %w", ErrClosed, err))
+			p.finish(batch, 0, fmt.Errorf("%w: %w", ErrClosed, err))
 			return
 		}
 		if errors.Is(err, kafka.MessageSizeTooLarge) || errors.Is(err, kafka.RecordListTooLarge) {
@@ -201,12 +216,12 @@ func (p *kafkaPublisher) produce(partition int, batch []queued) {
 				p.produce(partition, batch[half:])
 				return
 			}
-			p.finish(batch, fmt.Errorf("a record of %d bytes is larger than topic %s takes; raise its max.message.bytes (and the brokers' replica.fetch.max.bytes): %w",
-				len(batch[0].data), p.k.config.Topic, err))
+			p.finish(batch, 0, fmt.Errorf("a record of %d bytes is larger than topic %s takes; raise its max.message.bytes (and the brokers' replica.fetch.max.bytes): %w",
+				len(batch[0].data), p.topic, err))
 			return
 		}
 		wait := backoff(attempt)
-		reportRetry(p.k.config.Hooks, p.k.logger, fmt.Sprintf("publish to %s/%d", p.k.config.Topic, partition), attempt, p.k.explain(err), wait)
+		reportRetry(p.k.config.Hooks, p.k.logger, fmt.Sprintf("publish to %s/%d", p.topic, partition), attempt, p.k.explain(err), wait)
 		pause(p.giveUp, wait)
 	}
 }
@@ -219,7 +234,8 @@ func records(batch []queued) []kafka.Record {
 	return records
 }
 
-func (p *kafkaPublisher) finish(batch []queued, err error) {
+// finish answers for a batch, whose first record has the offset base.
+func (p *kafkaPublisher) finish(batch []queued, base int64, err error) {
 	var size int64
 	for _, q := range batch {
 		size += q.size()
@@ -228,8 +244,8 @@ func (p *kafkaPublisher) finish(batch []queued, err error) {
 	p.waiting -= size
 	p.moved.tell()
 	p.mu.Unlock()
-	for _, q := range batch {
-		q.call.finish(err)
+	for i, q := range batch {
+		q.call.finish(base+int64(i), err)
 	}
 }
 
@@ -242,7 +258,7 @@ func (p *kafkaPublisher) close(ctx context.Context) error {
 	defer stop()
 	p.senders.Wait()
 	if p.giveUp.Err() != nil {
-		return fmt.Errorf("close the publisher of %s: some records were not acknowledged: %w", p.k.config.Topic, ctx.Err())
+		return fmt.Errorf("close the publisher of %s: some records were not acknowledged: %w", p.topic, ctx.Err())
 	}
 	return nil
 }
@@ -250,12 +266,18 @@ func (p *kafkaPublisher) close(ctx context.Context) error {
 // produce sends records to a partition and returns when all in-sync replicas
 // have them.
 func (k *Kafka) produce(ctx context.Context, topic string, partition int, records []kafka.Record) error {
+	_, err := k.append(ctx, topic, partition, records)
+	return err
+}
+
+// append is produce; it returns the offset of the first record.
+func (k *Kafka) append(ctx context.Context, topic string, partition int, records []kafka.Record) (base int64, err error) {
 	res, err := k.producing.Produce(ctx, &kafka.ProduceRequest{
 		Topic: topic, Partition: partition, RequiredAcks: kafka.RequireAll,
 		Records: kafka.NewRecordReader(records...), Compression: k.compression,
 	})
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return res.Error
+	return res.BaseOffset, res.Error
 }

@@ -53,9 +53,9 @@ func (k *Kafka) checkSettings(ctx context.Context, spec topicSpec) ([]pipeline.F
 		findings = append(findings, pipeline.Finding{Severity: pipeline.Warning, Check: check,
 			Problem: fmt.Sprintf("max.message.bytes is %d: large events cannot be published", size), Fix: alter("max.message.bytes", spec.settings["max.message.bytes"])})
 	}
-	if ms, _ := strconv.ParseInt(have["retention.ms"], 10, 64); !spec.compact && ms >= 0 && k.config.Retention > 0 && ms < k.config.Retention.Milliseconds() {
+	if ms, _ := strconv.ParseInt(have["retention.ms"], 10, 64); !spec.compact && ms >= 0 && ms < spec.keep.Milliseconds() {
 		findings = append(findings, pipeline.Finding{Severity: pipeline.Warning, Check: check,
-			Problem: fmt.Sprintf("it keeps events for %v, the configuration says %v", time.Duration(ms)*time.Millisecond, k.config.Retention), Fix: alter("retention.ms", spec.settings["retention.ms"])})
+			Problem: fmt.Sprintf("it keeps events for %v, the configuration says %v", time.Duration(ms)*time.Millisecond, spec.keep), Fix: alter("retention.ms", spec.settings["retention.ms"])})
 	}
 	return findings, nil
 }

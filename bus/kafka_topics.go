@@ -16,10 +16,11 @@ import (
 )
 
 const (
-	defaultRetention = 7 * 24 * time.Hour
-	deadRetention    = 90 * 24 * time.Hour
-	maxMessageBytes  = 4 << 20
-	topicPatience    = 20 * time.Second // for a new topic to have leaders
+	defaultRetention  = 7 * 24 * time.Hour
+	preparedRetention = 30 * 24 * time.Hour
+	deadRetention     = 90 * 24 * time.Hour
+	maxMessageBytes   = 4 << 20
+	topicPatience     = 20 * time.Second // for a new topic to have leaders
 )
 
 // topicSpec is a topic as this package makes it.
@@ -27,6 +28,7 @@ type topicSpec struct {
 	name       string
 	partitions int
 	compact    bool
+	keep       time.Duration // as configured; 0 where nothing is
 	settings   map[string]string
 }
 
@@ -35,20 +37,23 @@ func (k *Kafka) topics(replication int) []topicSpec {
 	if replication >= 3 {
 		isr = "2"
 	}
-	retention := cmp.Or(k.config.Retention, defaultRetention)
 	settings := func(more map[string]string) map[string]string {
 		more["min.insync.replicas"] = isr
 		more["unclean.leader.election.enable"] = "false"
 		more["max.message.bytes"] = strconv.Itoa(maxMessageBytes)
 		return more
 	}
+	keep := func(configured, otherwise time.Duration) map[string]string {
+		ms := cmp.Or(configured, otherwise).Milliseconds()
+		return settings(map[string]string{"cleanup.policy": "delete", "retention.ms": strconv.FormatInt(ms, 10), "retention.bytes": "-1"})
+	}
+	c := &k.config
 	return []topicSpec{
-		{k.config.Topic, k.config.Partitions, false, settings(map[string]string{
-			"cleanup.policy": "delete", "retention.ms": strconv.FormatInt(retention.Milliseconds(), 10), "retention.bytes": "-1"})},
-		{k.positionsTopic(), 1, true, settings(map[string]string{
+		{c.Topic, c.Partitions, false, c.Retention, keep(c.Retention, defaultRetention)},
+		{k.positionsTopic(), 1, true, 0, settings(map[string]string{
 			"cleanup.policy": "compact", "segment.ms": "3600000", "min.cleanable.dirty.ratio": "0.2"})},
-		{k.deadTopic(), 1, false, settings(map[string]string{
-			"cleanup.policy": "delete", "retention.ms": strconv.FormatInt(deadRetention.Milliseconds(), 10), "retention.bytes": "-1"})},
+		{k.preparedTopic(), 1, false, c.PreparedRetention, keep(c.PreparedRetention, preparedRetention)},
+		{k.deadTopic(), 1, false, c.Retention, keep(0, deadRetention)},
 	}
 }
 

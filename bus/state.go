@@ -40,6 +40,7 @@ type storedPosition struct {
 	End         int64  `json:"end"`
 	Position    string `json:"position"`
 	Pending     string `json:"pending,omitempty"`
+	Prepared    string `json:"prepared,omitempty"`
 }
 
 var (

@@ -43,6 +43,13 @@ func newTail(end, limit int64) *tail {
 
 func (t *tail) end() int64 { return t.base + int64(len(t.records)) }
 
+// next returns the offset of the next record.
+func (t *tail) next() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.end()
+}
+
 // add appends records once there is room, which it waits for until ctx ends.
 func (t *tail) add(ctx context.Context, records []pipeline.Record, done func(error)) error {
 	t.mu.Lock()

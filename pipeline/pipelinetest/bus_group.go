@@ -161,7 +161,7 @@ func logPositionsPart(t *testing.T, l LogUnderTest) {
 	if err != nil || c != (pipeline.Checkpoint{}) {
 		t.Fatalf("a new log has checkpoint %+v, %v", c, err)
 	}
-	for _, want := range []pipeline.Checkpoint{{Position: "a:1"}, {Position: "a:1-2", Pending: "why"}, {Position: "a:1-3"}} {
+	for _, want := range []pipeline.Checkpoint{{Position: "a:1"}, {Position: "a:1-2", Pending: "why", Prepared: `[{"xid":"1:61:"}]`}, {Position: "a:1-3"}} {
 		if err := l.Positions.Save(t.Context(), want); err != nil {
 			t.Fatal(err)
 		}
