@@ -64,7 +64,7 @@ func dial(ctx context.Context, cfg Config, read time.Duration, capabilities ...u
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		return fmt.Errorf("connect to the source at %s as %q: %w", cfg.Addr, cfg.User, err)
+		return fmt.Errorf("connect to %s as %q: %w", cfg.Addr, cfg.User, err)
 	}
 	// The library's handshake does not look at ctx: closing the socket ends it.
 	stop := func() bool { return true }
@@ -130,6 +130,16 @@ func openSession(ctx context.Context, cfg Config, read time.Duration, capabiliti
 // query runs one statement and returns its rows as text; NULL is "". When ctx
 // ends first, the connection is closed and cannot be used any more.
 func (s *session) query(ctx context.Context, sql string) ([][]string, error) {
+	res, err := s.execute(ctx, sql)
+	if err != nil {
+		return nil, err
+	}
+	return rowsOf(res)
+}
+
+// execute runs one statement and returns its result. When ctx ends first, the
+// connection is closed and cannot be used any more.
+func (s *session) execute(ctx context.Context, sql string) (*mysql.Result, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -139,10 +149,7 @@ func (s *session) query(ctx context.Context, sql string) ([][]string, error) {
 	if !stop() && ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	if err != nil {
-		return nil, err
-	}
-	return rowsOf(res)
+	return res, err
 }
 
 // value runs a statement and returns the first column of its first row, "" if

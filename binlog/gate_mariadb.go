@@ -78,11 +78,17 @@ func (v *snapshotView) ask(ctx context.Context, s *session, t pipeline.Txn) (boo
 }
 
 func (v *snapshotView) snapshot(ctx context.Context, s *session) (file string, pos uint64, err error) {
-	rows, err := s.multi(ctx, snapshotSQL)
+	results, err := s.multi(ctx, snapshotSQL)
 	if err != nil {
 		return "", 0, err
 	}
-	for _, r := range rows {
+	return snapshotOf(results)
+}
+
+// snapshotOf finds the answer of SHOW SESSION STATUS LIKE 'binlog_snapshot_%'
+// as the last of some results that has rows.
+func snapshotOf(results [][][]string) (file string, pos uint64, err error) {
+	for _, r := range results[len(results)-1] {
 		switch strings.ToLower(r[0]) {
 		case "binlog_snapshot_file":
 			file = r[1]
@@ -96,19 +102,19 @@ func (v *snapshotView) snapshot(ctx context.Context, s *session) (file string, p
 	return file, pos, nil
 }
 
-// multi runs several statements in one round trip and returns the rows of those
-// that have any.
-func (s *session) multi(ctx context.Context, sql string) (rows [][]string, err error) {
+// multi runs several statements in one round trip and returns the rows of each
+// that returns rows.
+func (s *session) multi(ctx context.Context, sql string) (results [][][]string, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.conn.Conn.Conn.Close() })
 	var first error
 	_, err = s.conn.ExecuteMultiple(sql, func(res *mysql.Result, err error) {
-		if err == nil {
-			var more [][]string
-			more, err = rowsOf(res)
-			rows = append(rows, more...)
+		if err == nil && res != nil && res.HasResultset() {
+			var rows [][]string
+			rows, err = rowsOf(res)
+			results = append(results, rows)
 		}
 		if first == nil {
 			first = err
@@ -117,7 +123,7 @@ func (s *session) multi(ctx context.Context, sql string) (rows [][]string, err e
 	if !stop() && ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	return rows, errors.Join(first, err)
+	return results, errors.Join(first, err)
 }
 
 // comparePos compares two places in one server's binlog: -1, 0 or 1.

@@ -48,11 +48,12 @@ func mustExec(t testing.TB, c *client.Conn, statements ...string) {
 type probe struct {
 	cfg     Config
 	db      string
-	gate    *Gate // nil: read as soon as the event is there
-	writers int   // that commit to other rows meanwhile
+	gate    pipeline.Gate // nil: read as soon as the event is there
+	writers int           // that commit to other rows meanwhile
 	checks  int
 	before  func()  // called before the first change
 	source  *Config // where to write, when cfg is a replica of it; nil: cfg
+	stream  *Config // whose binlog is read; nil: cfg
 }
 
 type probeResult struct {
@@ -73,7 +74,11 @@ func (p probe) run(t testing.TB) (r probeResult) {
 	mustExec(t, mustConnect(t, source),
 		"CREATE TABLE IF NOT EXISTS "+p.db+".probe (id INT PRIMARY KEY, v INT NOT NULL) ENGINE=InnoDB",
 		"REPLACE INTO "+p.db+".probe VALUES (0, 0)")
-	stream := follow(t, ctx, p.cfg)
+	followed := p.cfg
+	if p.stream != nil {
+		followed = *p.stream
+	}
+	stream := follow(t, ctx, followed)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()

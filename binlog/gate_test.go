@@ -70,8 +70,9 @@ func TestGateOnReplica(t *testing.T) {
 		"--replica-parallel-workers=8", "--replica-preserve-commit-order=OFF"}})
 	write := rootConfig(source)
 	p := probe{cfg: rootConfig(replica), source: &write, db: envtest.Database(t, source), writers: 8, checks: 500}
-	p.gate = NewGate(p.cfg, pipeline.Hooks{})
-	t.Cleanup(p.gate.Close)
+	gate := NewGate(p.cfg, pipeline.Hooks{})
+	t.Cleanup(gate.Close)
+	p.gate = gate
 	waitForTable(t, p)
 	if r := p.run(t); r.stale != 0 {
 		t.Errorf("%d stale reads behind the gate", r.stale)
@@ -136,8 +137,9 @@ func TestGateHoldsThroughSemiSyncStall(t *testing.T) {
 		if r := p.run(t); r.stale == 0 || r.worst < 2900*time.Millisecond {
 			t.Errorf("without the gate: %d stale, for %v; want 1 for 3 s", r.stale, r.worst)
 		}
-		p.gate = NewGate(cfg, pipeline.Hooks{})
-		t.Cleanup(p.gate.Close)
+		gate := NewGate(cfg, pipeline.Hooks{})
+		t.Cleanup(gate.Close)
+		p.gate = gate
 		if r := p.run(t); r.stale != 0 || r.held < 2900*time.Millisecond {
 			t.Errorf("behind the gate: %d stale, held for %v; want 0 and 3 s", r.stale, r.held)
 		}

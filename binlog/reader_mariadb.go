@@ -1,0 +1,102 @@
+package binlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/doubletap-cdc/doubletap/gtid"
+	"github.com/doubletap-cdc/doubletap/pipeline"
+)
+
+// mariadbView is what a MariaDB server shows.
+//
+// What it has applied as a replica is in gtid_slave_pos, which follows the
+// commit. What it wrote itself is in gtid_binlog_pos, which comes before the
+// commit, so that one is read together with the end of the binlog, and counts
+// once a consistent snapshot has passed that end (see snapshotView).
+type mariadbView struct {
+	slave, binlog parsedSet
+	pending       []mark // written, not yet seen to be visible; in binlog order
+	shown         gtid.Set
+	file          string // of the newest snapshot
+	pos           uint64
+}
+
+// mark says that everything in set ends before a place in the binlog.
+type mark struct {
+	set  gtid.Set
+	file string
+	pos  uint64
+}
+
+// maxMarks bounds the marks that are kept: a stalled server is asked for long.
+const maxMarks = 64
+
+// mariadbSQL: the set is read before the end, and the end before the snapshot.
+const mariadbSQL = "SELECT @@GLOBAL.server_id, @@GLOBAL.gtid_binlog_pos, @@GLOBAL.gtid_slave_pos; SHOW MASTER STATUS; " + snapshotSQL
+
+func newMariadbView(ctx context.Context, s *session) (*mariadbView, error) {
+	if _, err := newSnapshotView(ctx, s); err != nil {
+		return nil, err
+	}
+	return &mariadbView{}, nil
+}
+
+func (v *mariadbView) ask(ctx context.Context, s *session, srv Server) (pipeline.View, error) {
+	results, err := s.multi(ctx, mariadbSQL)
+	if err != nil {
+		if serverCode(err) == codeNotGranted {
+			err = fmt.Errorf("%w; GRANT BINLOG MONITOR ON *.* to the user", err)
+		}
+		return pipeline.View{}, err
+	}
+	if len(results) != 3 || len(results[0]) != 1 {
+		return pipeline.View{}, errors.New("the server gave no answer")
+	}
+	is := results[0][0]
+	if is[0] != strconv.FormatUint(uint64(srv.ServerID), 10) {
+		return pipeline.View{}, fmt.Errorf("the server id changed from %d to %s on one connection; give the server's own address, not a proxy's", srv.ServerID, is[0])
+	}
+	slave, err := v.slave.read(is[2])
+	if err != nil {
+		return pipeline.View{}, err
+	}
+	shown := slave
+	if len(results[1]) > 0 { // it writes a binlog
+		if err := v.written(is[1], results[1][0], results[2:]); err != nil {
+			return pipeline.View{}, err
+		}
+		shown.Union(v.shown)
+	}
+	return pipeline.View{Server: srv.UUID, Shown: shown}, nil
+}
+
+// written takes in the binlog's set and end, and the snapshot taken after.
+func (v *mariadbView) written(set string, status []string, snapshot [][][]string) error {
+	now, err := v.binlog.read(set)
+	if err != nil {
+		return err
+	}
+	end, err := strconv.ParseUint(status[1], 10, 64)
+	if err != nil {
+		return err
+	}
+	file, pos, err := snapshotOf(snapshot)
+	if err != nil {
+		return err
+	}
+	if v.file != "" && comparePos(file, pos, v.file, v.pos) < 0 {
+		v.pending, v.shown = nil, gtid.Set{} // RESET MASTER
+	}
+	v.file, v.pos = file, pos
+	if len(v.pending) < maxMarks {
+		v.pending = append(v.pending, mark{now, status[0], end})
+	}
+	for len(v.pending) > 0 && comparePos(file, pos, v.pending[0].file, v.pending[0].pos) >= 0 {
+		v.shown = v.pending[0].set
+		v.pending = v.pending[1:]
+	}
+	return nil
+}

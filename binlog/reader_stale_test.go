@@ -1,0 +1,87 @@
+package binlog
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/doubletap-cdc/doubletap/pipeline"
+	"github.com/doubletap-cdc/doubletap/testenv"
+	"github.com/doubletap-cdc/doubletap/testenv/envtest"
+)
+
+// askingGate waits until a reader shows a transaction, as the second pass does.
+type askingGate struct {
+	r    *Reader
+	asks int
+}
+
+func (g *askingGate) Wait(ctx context.Context, t pipeline.Txn) error {
+	for {
+		v, err := g.r.Ask(ctx)
+		if err != nil {
+			return err
+		}
+		g.asks++
+		if v.Shown.Has(t.GTID) {
+			return nil
+		}
+		if !pause(ctx, 100*time.Microsecond) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func newReader(t testing.TB, cfg Config) *Reader {
+	t.Helper()
+	r := NewReader(cfg, cfg.Addr, "")
+	t.Cleanup(r.Close)
+	return r
+}
+
+// What a reader shows, each SELECT sees that is sent after the answer: on a
+// source, and on a replica whose workers commit in any order.
+func TestReaderShowsNothingEarly(t *testing.T) {
+	type start = func(testing.TB, ...testenv.MySQLOptions) *testenv.Server
+	parallel := []string{"--replica-parallel-workers=8", "--replica-preserve-commit-order=OFF"}
+	for _, c := range []struct {
+		name     string
+		start    start
+		args     []string
+		replica  []string // nil: the reader is the source
+		early    bool     // a SELECT at the event would often be stale
+		noBinlog bool     // the replica has none: events come from the source
+	}{
+		{name: "mysql source", start: envtest.MySQL, early: true},
+		{name: "mysql source, binlog_order_commits off", start: envtest.MySQL, args: []string{"--binlog-order-commits=OFF"}, early: true},
+		{name: "mysql replica, workers in any order", start: envtest.MySQL, args: []string{"--binlog-transaction-dependency-history-size=25000"}, replica: parallel},
+		{name: "mariadb source", start: envtest.MariaDB, args: []string{"--sync-binlog=1"}, early: true},
+		{name: "mariadb replica", start: envtest.MariaDB, replica: []string{"--slave-parallel-threads=0"}},
+		{name: "mariadb replica, optimistic workers", start: envtest.MariaDB, replica: []string{"--slave-parallel-threads=4", "--slave-parallel-mode=optimistic"}},
+		{name: "mariadb replica, no binlog", start: envtest.MariaDB, replica: []string{"--slave-parallel-threads=4", "--skip-log-bin"}, noBinlog: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			source := c.start(t, testenv.MySQLOptions{Args: c.args})
+			p := probe{cfg: rootConfig(source), db: envtest.Database(t, source), writers: 8, checks: 300}
+			if c.replica != nil {
+				from := p.cfg
+				p.source = &from
+				p.cfg = rootConfig(c.start(t, testenv.MySQLOptions{ReplicaOf: source, Args: c.replica}))
+			}
+			if c.noBinlog {
+				p.stream = p.source
+			}
+			without := p.run(t)
+			if c.early && without.stale == 0 {
+				t.Error("no stale read without asking: the test shows nothing")
+			}
+			g := &askingGate{r: newReader(t, p.cfg)}
+			p.gate, p.checks = g, 1000
+			got := p.run(t)
+			t.Logf("stale: %d of 300 without asking, %d of %d with; asked %d times; shown after %v on average, %v at most", without.stale, got.stale, p.checks, g.asks, got.heldTotal/time.Duration(p.checks), got.held)
+			if got.stale != 0 {
+				t.Errorf("%d stale reads of what the reader had shown", got.stale)
+			}
+		})
+	}
+}
