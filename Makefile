@@ -9,6 +9,9 @@ RACE    ?=
 # LOG=kafka runs the demo over Kafka; SABOTAGE=gate|delete must turn it red.
 LOG      ?= embedded
 SABOTAGE ?=
+# RACES_STATE keeps the state of the long run of races; RACES_FLAGS go to races.
+RACES_STATE ?= races.json
+RACES_FLAGS ?=
 FUZZTIME ?= 10s
 PKGS     ?= ./...
 
@@ -21,6 +24,14 @@ help: ## list the targets
 .PHONY: demo
 demo: ## run the whole pipeline on real servers and watch it (LOG=kafka, SABOTAGE=gate|delete)
 	@$(GO) run ./demo -log=$(LOG) -sabotage=$(SABOTAGE)
+
+.PHONY: demo-races
+demo-races: ## the hazards one by one: stale keys of five ways to invalidate, side by side (LOG=kafka)
+	@$(GO) run ./races -demo -log=$(LOG)
+
+.PHONY: races
+races: ## races of fills and commits over Kafka, counted and checked (LONG=1: 10,000,000, resumed from RACES_STATE)
+	@TESTENV=$(TESTENV) $(GO) run ./races $(if $(LONG),-races=10000000 -batch=250000 -state=$(RACES_STATE)) $(RACES_FLAGS)
 
 .PHONY: test
 test: ## run all tests on real servers (TESTENV=docker|native, RACE=1, PKGS=./bus)

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// The faults that a batch may run under.
+const (
+	calm    = "calm"    // none
+	stall   = "stall"   // commits stall up to 3 s: their events are in the binlog, readers see the old rows
+	lagging = "lagging" // the replica applies nothing, for up to 30 s
+	freeze  = "freeze"  // Redis stands still up to 3 s, with values of 1 MB in flight
+	kill    = "kill"    // kill -9 of one of the commands, every few seconds
+)
+
+var faults = []string{calm, stall, lagging, freeze, kill}
+
+// inject makes a fault happen again and again until ctx ends, and then leaves
+// everything as it was.
+func (w *world) inject(ctx context.Context, fault string, rng *rand.Rand) error {
+	for fault != calm {
+		if err := pause(ctx, time.Second+between(rng, 0, 2*time.Second)); err != nil {
+			return nil
+		}
+		var err error
+		switch fault {
+		case stall:
+			err = w.stallCommits(ctx, between(rng, 100*time.Millisecond, 3*time.Second))
+			_ = pause(ctx, 4*time.Second)
+		case lagging:
+			err = w.stopReplica(ctx, between(rng, time.Second, 30*time.Second))
+		case freeze:
+			err = w.freezeRedis(ctx, between(rng, 100*time.Millisecond, 3*time.Second))
+		case kill:
+			if w.pipe != nil {
+				err = w.pipe.killOne(ctx, rng)
+			}
+		}
+		if err != nil && ctx.Err() == nil {
+			return fmt.Errorf("make the fault %q: %w", fault, err)
+		}
+	}
+	return nil
+}
+
+func between(rng *rand.Rand, low, high time.Duration) time.Duration {
+	return low + time.Duration(rng.Int64N(int64(high-low)))
+}
+
+// stallCommits makes the next commits wait for a semi-sync replica that is not
+// there. MySQL sends the transactions to the binlog's readers at the start of
+// that time, and shows them to others only at its end.
+func (w *world) stallCommits(ctx context.Context, d time.Duration) error {
+	for _, q := range []string{
+		fmt.Sprintf("SET GLOBAL rpl_semi_sync_source_timeout = %d", d/time.Millisecond),
+		"SET GLOBAL rpl_semi_sync_source_wait_no_replica = ON",
+		"SET GLOBAL rpl_semi_sync_source_enabled = OFF",
+		"SET GLOBAL rpl_semi_sync_source_enabled = ON",
+	} {
+		if _, err := w.primary.ExecContext(ctx, q); err != nil {
+			return wrap(q, err)
+		}
+	}
+	return nil
+}
+
+// stopReplica makes the replica stand still, and go on after d.
+func (w *world) stopReplica(ctx context.Context, d time.Duration) error {
+	if _, err := w.copy.ExecContext(ctx, "STOP REPLICA SQL_THREAD"); err != nil {
+		return wrap("stop the replica", err)
+	}
+	_ = pause(ctx, d)
+	_, err := w.copy.ExecContext(context.WithoutCancel(ctx), "START REPLICA SQL_THREAD")
+	return wrap("start the replica", err)
+}
+
+// freezeRedis makes Redis stand still for d, as a host that swaps does.
+func (w *world) freezeRedis(ctx context.Context, d time.Duration) error {
+	w.frozen.Store(true)
+	if err := w.server.Pause(); err != nil {
+		return err
+	}
+	_ = pause(ctx, d)
+	err := w.server.Resume()
+	w.mu.Lock()
+	w.thawedAt = time.Now()
+	w.mu.Unlock()
+	w.frozen.Store(false)
+	return errors.Join(err)
+}
+
+// frozenSince says whether Redis stood still at any time since t.
+func (w *world) frozenSince(t time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.frozen.Load() || w.thawedAt.After(t)
+}

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/doubletap-cdc/doubletap/gtid"
+	"github.com/doubletap-cdc/doubletap/testenv/commands"
+)
+
+const keysYAML = `version: 1
+keys:
+  - name: plain
+    table: races.item
+    key: "plain:{id}"
+  - name: lease
+    table: races.item
+    key: "lease:{id}"
+    lease: true
+`
+
+// pipe is doubletap itself: its commands, as a user runs them.
+type pipe struct {
+	w      *world
+	config string
+
+	mu  sync.Mutex
+	all []*commands.Process
+
+	marks   marks
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+}
+
+func (p *pipe) start(ctx context.Context) error {
+	log := "embedded: {dir: ./log}"
+	names := []string{commands.Invalidator}
+	if p.w.broker != nil {
+		log = fmt.Sprintf("kafka: {brokers: [%q], topic: doubletap.races, partitions: 4}", p.w.broker.Addr)
+		names = []string{commands.Tailer, commands.Invalidator, commands.Invalidator}
+	}
+	if _, err := p.w.file("keys.yaml", keysYAML); err != nil {
+		return err
+	}
+	var err error
+	p.config, err = p.w.file("doubletap.yaml", fmt.Sprintf(`source: {name: races, addr: %q, user: root, start: current}
+log: {%s}
+redis: {addrs: [%q]}
+keys: keys.yaml
+second_delete: {fill: %s, readers: [%q, %q]}
+`, p.w.mysql.Addr, log, p.w.server.Addr, p.w.fill, p.w.mysql.Addr, p.w.slave.Addr))
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		pr, err := commands.Start(ctx, p.w.dir, name, p.config)
+		if err != nil {
+			return err
+		}
+		p.all = append(p.all, pr)
+	}
+	for _, pr := range p.all {
+		if err := pr.Ready(ctx); err != nil {
+			return err
+		}
+	}
+	watching, cancel := context.WithCancel(context.Background())
+	p.cancel = cancel
+	p.running.Go(func() { p.watch(watching) })
+	// The first start sweeps everything twice; it is done when the second pass is
+	// past all that there was.
+	executed, err := p.w.executed(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel = context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return wrap("wait for the pipeline's first watermark", p.quiet(ctx, done{executed: executed}))
+}
+
+// marks is how far the second pass is, in every partition.
+type marks struct {
+	mu      sync.Mutex
+	sets    []gtid.Set
+	changed chan struct{} // closed at the next change
+	err     error
+}
+
+// watch reads the watermarks that the pipeline publishes to Redis, every 20 ms.
+func (p *pipe) watch(ctx context.Context) {
+	for pause(ctx, 20*time.Millisecond) == nil {
+		fields, err := p.w.redis.HGetAll(ctx, "doubletap:{races}:watermarks").Result()
+		if err != nil {
+			continue // Redis may be frozen, on purpose
+		}
+		sets, err := secondSets(fields)
+		p.marks.mu.Lock()
+		p.marks.sets, p.marks.err = sets, err
+		if p.marks.changed != nil {
+			close(p.marks.changed)
+			p.marks.changed = nil
+		}
+		p.marks.mu.Unlock()
+	}
+}
+
+// secondSets returns each partition's set of the second pass; none before all
+// of them are there.
+func secondSets(fields map[string]string) (sets []gtid.Set, err error) {
+	for _, text := range fields {
+		var m struct {
+			Partitions int    `json:"partitions"`
+			Second     string `json:"second"`
+		}
+		if err := json.Unmarshal([]byte(text), &m); err != nil {
+			return nil, fmt.Errorf("a watermark: %w", err)
+		}
+		if m.Partitions != len(fields) {
+			return nil, nil
+		}
+		set, err := gtid.Parse(m.Second)
+		if err != nil {
+			return nil, fmt.Errorf("a watermark: %w", err)
+		}
+		sets = append(sets, set)
+	}
+	return sets, nil
+}
+
+// quiet waits until the second pass of every partition is past d.
+func (p *pipe) quiet(ctx context.Context, d done) error {
+	want, err := gtid.Parse(d.executed)
+	if err != nil {
+		return err
+	}
+	for {
+		p.marks.mu.Lock()
+		covered, err := len(p.marks.sets) > 0, p.marks.err
+		for _, s := range p.marks.sets {
+			covered = covered && s.HasAll(want)
+		}
+		if p.marks.changed == nil {
+			p.marks.changed = make(chan struct{})
+		}
+		changed := p.marks.changed
+		p.marks.mu.Unlock()
+		if covered || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
+}
+
+// killOne kills one of the commands as kill -9 does, and starts it again.
+func (p *pipe) killOne(ctx context.Context, rng *rand.Rand) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := rng.IntN(len(p.all))
+	p.all[i].Kill()
+	pr, err := commands.Start(ctx, p.w.dir, p.all[i].Name(), p.config)
+	if err != nil {
+		return err
+	}
+	p.all[i] = pr
+	return nil
+}
+
+func (p *pipe) stop() error {
+	if p.cancel != nil {
+		p.cancel()
+		p.running.Wait()
+	}
+	var errs []error
+	for _, pr := range p.all {
+		pr.Terminate()
+	}
+	for _, pr := range p.all {
+		errs = append(errs, pr.Stop())
+	}
+	return errors.Join(errs...)
+}
