@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -37,7 +38,7 @@ var Invalidator = Command{
 	Check: func(ctx context.Context, a *App, create bool) []pipeline.Finding {
 		findings := a.checkRedis(ctx)
 		if a.Config.Log.Kafka != nil {
-			return append(findings, a.checkKafka(ctx, create)...)
+			return slices.Concat(findings, a.checkKafka(ctx, create), a.checkLag(ctx))
 		}
 		return append(findings, a.checkSource(ctx)...)
 	},

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/doubletap-cdc/doubletap/admin"
 	"github.com/doubletap-cdc/doubletap/config"
 	"github.com/doubletap-cdc/doubletap/deleter"
@@ -24,22 +26,33 @@ func (a *App) openRedis() (*deleter.Redis, error) {
 	})
 }
 
-// invalidate runs both passes until ctx ends.
+// invalidate runs both passes until ctx ends, and asks the readers meanwhile.
 func (a *App) invalidate(ctx context.Context, consumer pipeline.Consumer, dead pipeline.DeadLetters) error {
 	redis, err := a.openRedis()
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
 	defer redis.Close()
+	readers, closeReaders, err := a.watch()
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	defer closeReaders()
+	a.readers.Store(readers)
 	a.Ready.Set(admin.Partitions, "waiting for the log to say which partitions are this process's")
 	a.Ready.Set("start", "")
+	c := a.Config
 	inv := &pipeline.Invalidator{
-		Schema: a.Schema, Deleter: redis, DeadLetters: dead,
-		Fill: a.Config.SecondDelete.Fill, Hooks: a.Hooks,
+		Schema: a.Schema, Deleter: redis, DeadLetters: dead, Hooks: a.Hooks,
+		Fill: c.SecondDelete.Fill, Readers: readers, Fallback: c.SecondDelete.Fallback, Gateless: !c.Source.Gate,
+		MaxLag: c.Trust.MaxLag,
 	}
-	if a.Config.Mode == config.ModeObserve {
+	if c.Mode == config.ModeObserve {
 		a.Log.Warn("mode is observe: nothing is deleted")
 		inv.Deleter = redis.Observe()
 	}
-	return inv.Run(ctx, consumer)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return readers.Run(ctx) })
+	g.Go(func() error { return inv.Run(ctx, consumer) })
+	return g.Wait()
 }

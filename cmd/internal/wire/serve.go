@@ -42,5 +42,5 @@ func (a *App) serve(ctx context.Context, name string, run func(context.Context) 
 
 // pages are what the command answers over HTTP.
 func (a *App) pages(name string) *admin.Pages {
-	return &admin.Pages{Title: name + " " + version(), Registry: a.registry, Ready: a.Ready}
+	return &admin.Pages{Title: name + " " + version(), Registry: a.registry, Ready: a.Ready, Readers: a.readerPage}
 }

@@ -1,0 +1,100 @@
+package wire
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/doubletap-cdc/doubletap/admin"
+	"github.com/doubletap-cdc/doubletap/binlog"
+	"github.com/doubletap-cdc/doubletap/config"
+	"github.com/doubletap-cdc/doubletap/pipeline"
+)
+
+// watch makes what asks the source, and every server that cache fills read from,
+// what it shows. It does not connect. The caller closes it when it no longer runs.
+func (a *App) watch() (*pipeline.Readers, func(), error) {
+	source, err := a.binlogConfig()
+	if err != nil {
+		return nil, nil, err
+	}
+	asked := binlog.NewReader(source, source.Addr, "")
+	closers := []func(){asked.Close}
+	r := &pipeline.Readers{Source: asked, MaxWait: a.Config.SecondDelete.MaxWait, Hooks: a.Hooks}
+	for _, one := range a.Config.SecondDelete.Readers {
+		cfg, err := a.readerConfig(one)
+		if err != nil {
+			return nil, nil, err
+		}
+		reader := binlog.NewReader(cfg, one.Addr, one.ServerUUID)
+		closers = append(closers, reader.Close)
+		r.Servers = append(r.Servers, reader)
+	}
+	return r, func() {
+		for _, c := range closers {
+			c()
+		}
+	}, nil
+}
+
+// readerConfig is how to connect to a reader.
+func (a *App) readerConfig(r config.Reader) (binlog.Config, error) {
+	tls, err := a.Config.ReaderTLS(r).Config()
+	if err != nil {
+		return binlog.Config{}, fmt.Errorf("tls of the reader %s: %w", r.Addr, err)
+	}
+	user, password := a.Config.ReaderLogin()
+	return binlog.Config{
+		Name: a.Config.Source.Name, Addr: r.Addr, User: user, Password: password.Reveal(), TLS: tls, Logger: a.Log,
+	}, nil
+}
+
+// readerPage is what /readers shows, once this process watches any.
+func (a *App) readerPage() ([]admin.Reader, bool) {
+	watching := a.readers.Load()
+	if watching == nil || len(watching.Servers) == 0 {
+		return nil, false
+	}
+	all := []admin.Reader{}
+	for _, s := range watching.State() {
+		if s.Source {
+			continue
+		}
+		r := admin.Reader{
+			Name: s.Name, ServerUUID: s.Server, Up: s.Err == nil, LagSeconds: s.Lag.Seconds(), BehindTransactions: s.Behind,
+			Late: s.Late, OutPartitions: append([]string{}, s.Out...), MayServe: s.MayServe,
+		}
+		switch {
+		case s.Err != nil:
+			r.Error, r.Reason = s.Err.Error(), "it does not say what it shows"
+		case len(s.Out) > 0:
+			r.Reason = "second deletes go on without it, and are owed to it"
+		case s.Late:
+			r.Reason = "it is later than second_delete.max_wait"
+		}
+		all = append(all, r)
+	}
+	return all, true
+}
+
+// checkLag looks whether the source can be asked how far it is. An invalidator
+// that reads its events from Kafka does its work without that.
+func (a *App) checkLag(ctx context.Context) []pipeline.Finding {
+	cfg, err := a.binlogConfig()
+	if err != nil {
+		return refuse("source", err)
+	}
+	const patience = 5 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	source := binlog.NewReader(cfg, cfg.Addr, "")
+	defer source.Close()
+	if _, err := source.Ask(ctx); err != nil {
+		return []pipeline.Finding{{
+			Severity: pipeline.Warning, Check: "source",
+			Problem: fmt.Sprintf("%s does not say what it shows: %v; deletes are made, but until it does applications are told not to trust the cache, because nobody knows how late the deletes are", cfg.Addr, err),
+			Fix:     "let this machine connect to it, with source.user",
+		}}
+	}
+	return nil
+}

@@ -1,0 +1,209 @@
+package wire
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/doubletap-cdc/doubletap/admin"
+	"github.com/doubletap-cdc/doubletap/pipeline"
+	"github.com/doubletap-cdc/doubletap/testenv"
+	"github.com/doubletap-cdc/doubletap/testenv/envtest"
+)
+
+func TestMain(m *testing.M) { envtest.Main(m) }
+
+// write puts the files into a folder and returns the configuration's path.
+func write(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(dir, "doubletap.yaml")
+}
+
+// command is one that runs in this process.
+type command struct {
+	t    *testing.T
+	base string
+	log  *lines
+}
+
+// lines is a log that can be read while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// run starts a command and ends it with the test.
+func run(t *testing.T, c Command, config string) *command {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	log := &lines{}
+	a, err := newApp(options{config: config, admin: addr}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan int, 1)
+	go func() { ended <- c.run(ctx, a) }()
+	t.Cleanup(func() {
+		cancel()
+		if code := <-ended; code != ExitOK {
+			t.Errorf("%s ended with %d", c.Name, code)
+		}
+		if t.Failed() {
+			t.Log(log)
+		}
+	})
+	return &command{t, "http://" + addr, log}
+}
+
+// get asks the command; code is 0 where it does not answer.
+func (c *command) get(path string) (code int, body string) {
+	c.t.Helper()
+	req, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, c.base+path, http.NoBody)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err.Error()
+	}
+	return resp.StatusCode, string(text)
+}
+
+// await waits until the page answers with the code and the text.
+func (c *command) await(path string, code int, want string) string {
+	c.t.Helper()
+	var got int
+	var body string
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if got, body = c.get(path); got == code && strings.Contains(body, want) {
+			return body
+		}
+	}
+	c.t.Fatalf("%s: %d %s, want %d with %q", path, got, body, code, want)
+	return ""
+}
+
+func exec(t *testing.T, db *sql.DB, statements ...string) {
+	t.Helper()
+	for _, s := range statements {
+		if _, err := db.ExecContext(t.Context(), s); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
+	}
+}
+
+func one(t *testing.T, db *sql.DB, query string) (text string) {
+	t.Helper()
+	if err := db.QueryRowContext(t.Context(), query).Scan(&text); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return text
+}
+
+// TestReadersOfAPipeline: a replica that stops is named and refused while it
+// lags, holds up no first delete, and is welcome again when it has caught up.
+func TestReadersOfAPipeline(t *testing.T) {
+	source := envtest.MySQL(t, testenv.MySQLOptions{})
+	replica := envtest.MySQL(t, testenv.MySQLOptions{ReplicaOf: source})
+	redis := envtest.Redis(t)
+	db, behind := envtest.DB(t, source), envtest.DB(t, replica)
+	exec(t, db, "CREATE DATABASE shop", "CREATE TABLE shop.item (id INT PRIMARY KEY, name VARCHAR(20))")
+	config := write(t, map[string]string{
+		"keys.yaml": "version: 1\nkeys:\n  - {name: item, table: shop.item, key: 'wired:{id}'}\n",
+		"doubletap.yaml": fmt.Sprintf(`
+source: {name: shop, addr: "%s", user: root}
+log: {embedded: {dir: data}}
+redis: {addrs: ["%s"]}
+keys: keys.yaml
+second_delete: {fill: 200ms, max_wait: 1s, readers: ["%s", {addr: "%s", server_uuid: "%s"}]}
+`, source.Addr, redis.Addr, source.Addr, replica.Addr, one(t, behind, "SELECT @@server_uuid")),
+	})
+	c := run(t, Invalidator, config)
+	c.await("/readyz", 200, `"warnings": []`)
+	name := "/readers?name=" + replica.Addr
+	c.await(name, 200, `"may_serve": true`)
+	var all struct{ Readers []admin.Reader }
+	if err := json.Unmarshal([]byte(c.await("/readers", 200, source.Addr)), &all); err != nil || len(all.Readers) != 2 {
+		t.Errorf("/readers: %v, %+v", err, all)
+	}
+
+	exec(t, behind, "STOP REPLICA SQL_THREAD")
+	exec(t, db, "INSERT INTO shop.item VALUES (1, 'one')")
+	c.await(name, 503, `"late": true`)
+	c.await("/readyz", 200, "reader "+replica.Addr+" is late")
+	c.await("/readers?name="+source.Addr, 200, `"may_serve": true`)
+
+	exec(t, behind, "START REPLICA SQL_THREAD")
+	c.await(name, 200, `"may_serve": true`)
+	c.await("/readyz", 200, `"warnings": []`)
+	for _, want := range []string{"level=ERROR msg=\"a reader is later", "level=INFO msg=\"a reader is no longer later"} {
+		if !strings.Contains(c.log.String(), want) {
+			t.Errorf("the log has no %s", want)
+		}
+	}
+}
+
+// TestSourceOutOfReach: an invalidator with Kafka between it and the source can
+// start where it cannot reach the source, and says what that costs.
+func TestSourceOutOfReach(t *testing.T) {
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	a, err := newApp(options{config: write(t, map[string]string{
+		"keys.yaml":      "version: 1\nkeys:\n  - {name: item, table: shop.item, key: 'item:{id}'}\n",
+		"doubletap.yaml": strings.Replace(plain, "127.0.0.1:3306", nobody, 1),
+	})}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	findings := a.checkLag(t.Context())
+	if len(findings) != 1 || findings[0].Severity != pipeline.Warning || !strings.Contains(findings[0].Problem, nobody) {
+		t.Errorf("%v", findings)
+	}
+}
