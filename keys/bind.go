@@ -198,8 +198,8 @@ func (b *Binding) appendKey(r *Result, first int, br *boundRule, image []Value) 
 	case bad.err != nil:
 		return "column " + strconv.Quote(br.rule.template.cols[bad.col]) + ": " + bad.err.Error()
 	}
-	for _, k := range r.Keys[first:] {
-		if k == string(b.buf) {
+	for i, k := range r.Keys[first:] {
+		if k == string(b.buf) && r.Rules[first+i].filling == br.rule.filling {
 			return ""
 		}
 	}
@@ -241,8 +241,8 @@ func (b *Binding) holds(r *Result, br *boundRule, w *row, image []Value) bool {
 
 // Result collects the keys of one or more rows. The zero Result is ready.
 type Result struct {
-	Keys       []string // keys to delete; de-duplicated within a row only
-	Rules      []*Rule  // the rule that makes each of them; where several do, they have the same fill and lease
+	Keys       []string // keys to delete; de-duplicated within a row and fill only
+	Rules      []*Rule  // the rule that makes each of them; where several do, the first of those that are filled alike
 	Doubts     []Doubt  // at most one per rule and row
 	WhenErrors int      // conditions that could not be evaluated and counted as true
 }

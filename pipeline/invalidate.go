@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/doubletap-cdc/doubletap/keys"
@@ -66,9 +67,11 @@ func (inv *Invalidator) own(ctx context.Context, p Partition) error {
 	}
 	cursors, gap := p.Cursors()
 	for attempt := 1; ; attempt++ {
-		w := newWorker(inv, p, cursors, gap)
-		err := w.run(ctx)
-		w.backlog.drop()
+		w, err := newWorker(inv, p, cursors, gap)
+		if err == nil {
+			err = w.run(ctx)
+			w.backlog.drop()
+		}
 		lost, ok := errors.AsType[*LogGapError](err)
 		switch {
 		case errors.Is(err, ErrFenced), ctx.Err() != nil:
@@ -79,7 +82,7 @@ func (inv *Invalidator) own(ctx context.Context, p Partition) error {
 		// Records are gone that a pass has not handled. Both passes go on where
 		// the log begins, after everything was invalidated in both.
 		gap = lost.Error()
-		cursors = resumeAt(w.cursors(), lost)
+		cursors = resumeAt(w.passesAt(), lost)
 		if err := sleep(ctx, backoff(attempt)); err != nil {
 			return nil
 		}
@@ -89,9 +92,9 @@ func (inv *Invalidator) own(ctx context.Context, p Partition) error {
 // resumeAt moves the cursors to where the log can be read.
 func resumeAt(c Cursors, lost *LogGapError) Cursors {
 	if lost.From > lost.Start { // the log's tail is gone
-		return Cursors{First: lost.Start, Second: lost.Start}
+		return Cursors{First: lost.Start, Second: lost.Start, Marks: c.Marks}
 	}
-	return Cursors{First: max(c.First, lost.Start), Second: max(c.Second, lost.Start)}
+	return Cursors{First: max(c.First, lost.Start), Second: max(c.Second, lost.Start), Marks: c.Marks}
 }
 
 // worker is one partition's two passes, between gaps.
@@ -102,30 +105,55 @@ type worker struct {
 	// everything is the plan for the gap; nil without one.
 	everything *plan
 	backlog    *backlog
+	lanes      *lanes
+	stalls     StallWatcher // nil: every delete counts
 
 	sweeper *sweeper
-	began   int64 // the first pass's cursor when ownership began
 
-	mu     sync.Mutex
-	second int64 // the second pass's cursor
+	// Of the second pass:
+	began     int64       // sweeps of records below it are made again when they are read again
+	standings []*standing // of the readers
+	again     *again
+	out       atomic.Pointer[[]string] // the readers that are not waited for
+
+	// Guarded by the backlog's mutex:
+	marks  string             // to be stored with the cursors
+	passed [2]*progressRecord // the newest that the passes have passed
+
+	storeNow    chan struct{}
+	mu          sync.Mutex
+	stored      chan struct{} // closed and replaced when cursors were stored
+	storedMarks string
 }
 
 // gapOwed is a cursor that cannot be stored.
 const gapOwed = -1
 
-func newWorker(inv *Invalidator, p Partition, c Cursors, gap string) *worker {
+func newWorker(inv *Invalidator, p Partition, c Cursors, gap string) (*worker, error) {
 	c.Second = min(c.Second, c.First)
+	l := lanesOf(inv.Schema, inv.Fill)
 	w := &worker{
-		Invalidator: inv, p: p, gap: gap, backlog: newBacklog(c, &inv.memory),
-		sweeper: newSweeper(), began: c.First, second: c.Second,
+		Invalidator: inv, p: p, gap: gap, lanes: l, backlog: newBacklog(c, &inv.memory, len(l.fills)),
+		sweeper: newSweeper(), began: c.First,
+		storeNow: make(chan struct{}, 1), stored: make(chan struct{}), storedMarks: c.Marks,
+	}
+	w.stalls, _ = inv.Deleter.(StallWatcher)
+	if inv.Readers.count() > 0 {
+		w.standings = standings(inv.Readers.Servers, c.Marks, c.Second, c.Second > 0 && gap == "")
 	}
 	if gap != "" {
 		// Until this was swept twice no cursor is stored: the stored ones must go
-		// on showing the gap.
-		w.everything = newPlanner(inv.Schema, nil).everything(gap)
-		w.sweeper.add(First, gapOwed, time.Now(), w.everything.patterns)
+		// on showing the gap. To a reader that is out it is owed as well.
+		for _, st := range w.standings {
+			st.from = owesAll
+		}
+		w.everything = newPlanner(inv.Schema, l, nil).everything(gap)
+		w.sweeper.addGap(First, w.everything.fill, w.everything.patterns)
 	}
-	return w
+	w.goWithout()
+	var err error
+	w.marks, err = marksOf(w.standings)
+	return w, err
 }
 
 // run ends with the first error of its goroutines.
@@ -133,7 +161,7 @@ func (w *worker) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
-	for _, fn := range []func(context.Context) error{w.firstPass, w.secondPass, w.reportGap, w.sweep, w.store} {
+	for _, fn := range []func(context.Context) error{w.firstPass, w.secondPass, w.confirm, w.reportGap, w.sweep, w.store} {
 		wg.Go(func() {
 			if err := fn(ctx); err != nil {
 				cancel(err)
@@ -144,16 +172,22 @@ func (w *worker) run(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
+// passesAt returns where the passes are.
+func (w *worker) passesAt() Cursors {
+	b := w.backlog
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return Cursors{First: b.firstAt, Second: b.secondAt, Marks: w.marks}
+}
+
 // cursors returns what may be stored; below 0 while a gap is owed its sweeps.
 func (w *worker) cursors() Cursors {
-	w.mu.Lock()
-	second := w.second
-	w.mu.Unlock()
 	// The passes' cursors are read before what the sweeper owes: a sweep that is
 	// asked for in between belongs to records that these cursors do not cover.
-	c := Cursors{First: w.backlog.first(), Second: second}
+	c := w.passesAt()
 	owed := w.sweeper.lowest()
-	return Cursors{First: min(c.First, owed.First), Second: min(c.Second, owed.Second)}
+	c.First, c.Second = min(c.First, owed.First), min(c.Second, owed.Second)
+	return c
 }
 
 // read reads from the log; it retries everything but a gap.
@@ -180,7 +214,7 @@ func (w *worker) store(ctx context.Context) error {
 		stored = Cursors{First: -1, Second: -1} // not what is stored
 	}
 	for {
-		stop := sleep(ctx, w.storeEvery())
+		stop := w.untilStore(ctx)
 		if err := w.storeOnce(ctx, &stored); err != nil {
 			return err
 		}
@@ -188,6 +222,19 @@ func (w *worker) store(ctx context.Context) error {
 			return stop
 		}
 	}
+}
+
+// untilStore waits until cursors are to be stored.
+func (w *worker) untilStore(ctx context.Context) error {
+	t := time.NewTimer(w.storeEvery())
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+	case <-w.storeNow:
+	}
+	return nil
 }
 
 func (w *worker) storeOnce(ctx context.Context, stored *Cursors) error {
@@ -201,6 +248,11 @@ func (w *worker) storeOnce(ctx context.Context, stored *Cursors) error {
 	switch {
 	case err == nil:
 		*stored = c
+		w.mu.Lock()
+		w.storedMarks = c.Marks
+		close(w.stored)
+		w.stored = make(chan struct{})
+		w.mu.Unlock()
 		if w.Hooks.Stored != nil {
 			w.Hooks.Stored(w.p.Name(), c)
 		}

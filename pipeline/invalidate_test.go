@@ -178,7 +178,7 @@ func TestNextOwner(t *testing.T) {
 		b.after(14 * time.Second)
 		b.wantCalls("0s cart:0 cart:1 cart:2 cart:3 cart:4", "5s cart:5")
 		b.after(16 * time.Second)
-		b.wantCalls("0s cart:0 cart:1 cart:2 cart:3 cart:4", "5s cart:5", "15s cart:0 cart:1 cart:2 cart:3 cart:4", "15s cart:5")
+		b.wantCalls("0s cart:0 cart:1 cart:2 cart:3 cart:4", "5s cart:5", "15s cart:0 cart:1 cart:2 cart:3 cart:4 cart:5")
 		b.wantCursors(6, 6)
 		stopped(t, stop)
 	})

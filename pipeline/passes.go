@@ -7,7 +7,7 @@ import (
 
 // firstPass deletes at once what each record names.
 func (w *worker) firstPass(ctx context.Context) error {
-	pl := newPlanner(w.Schema, w.Hooks.SchemaDiffers)
+	pl := newPlanner(w.Schema, w.lanes, w.Hooks.SchemaDiffers)
 	from := w.backlog.first()
 	for {
 		f, err := w.read(ctx, from)
@@ -24,17 +24,15 @@ func (w *worker) firstPass(ctx context.Context) error {
 		if err := w.report(ctx, p); err != nil {
 			return err
 		}
-		sent, err := w.apply(ctx, First, p)
+		sent, replied, err := w.delete(ctx, First, p.keys)
 		if err != nil {
 			return err
 		}
+		w.told(DeletedInfo{Pass: First, Events: p.events, Keys: p.keys, Committed: p.committed})
 		if len(p.patterns) > 0 {
-			w.sweeper.add(First, from, seen, p.patterns)
+			w.sweeper.add(First, from, waitFor{need: p.need, unnamed: p.unnamed, seen: seen}, p.fill, p.patterns)
 		}
-		w.backlog.push(step{
-			start: from, end: f.Next, seen: seen, plan: p,
-			late: sent.Sub(seen) >= w.Fill,
-		})
+		w.backlog.push(&step{start: from, end: f.Next, seen: seen, sent: sent, replied: replied, plan: p})
 		from = f.Next
 	}
 }
@@ -64,59 +62,24 @@ func (w *worker) report(ctx context.Context, p *plan) error {
 	return nil
 }
 
-// apply deletes the keys that the plan names, until Redis has acknowledged all
-// of them, and returns when the deletes that succeeded were sent. The plan's
-// patterns are the sweeper's.
-func (w *worker) apply(ctx context.Context, pass Pass, p *plan) (sent time.Time, err error) {
+// delete deletes keys until Redis has acknowledged all of them. It returns when
+// the delete that succeeded was sent, and when it was acknowledged.
+func (w *worker) delete(ctx context.Context, pass Pass, keys []string) (sent, replied time.Time, err error) {
 	sent = time.Now()
-	if len(p.keys) > 0 {
+	if len(keys) > 0 {
 		err = retry(ctx, &w.Hooks, string(pass)+" delete", func(ctx context.Context) error {
 			sent = time.Now()
-			return w.Deleter.Delete(ctx, p.keys)
-		})
-		if err != nil {
-			return sent, err
-		}
-	}
-	w.deleted(pass, p, false)
-	return sent, nil
-}
-
-func (w *worker) deleted(pass Pass, p *plan, skipped bool) {
-	if w.Hooks.Deleted != nil {
-		w.Hooks.Deleted(DeletedInfo{
-			Partition: w.p.Name(), Pass: pass, Events: p.events,
-			Keys: p.keys, Committed: p.committed, Skipped: skipped,
+			return w.Deleter.Delete(ctx, keys)
 		})
 	}
+	return sent, time.Now(), err
 }
 
-// secondPass follows the first and deletes again what is due.
-func (w *worker) secondPass(ctx context.Context) error {
-	pl := newPlanner(w.Schema, nil)
-	for {
-		s, err := w.backlog.next(ctx)
-		if err != nil {
-			return err
-		}
-		if s.plan == nil { // it did not fit: read it again
-			if s, err = w.reread(ctx, pl, s); err != nil {
-				return err
-			}
-		}
-		if !s.late {
-			if err := sleep(ctx, time.Until(s.seen.Add(w.Fill))); err != nil {
-				return err
-			}
-			if _, err := w.apply(ctx, Second, s.plan); err != nil {
-				return err
-			}
-		} else {
-			w.deleted(Second, s.plan, true)
-		}
-		w.mu.Lock()
-		w.second = s.end
-		w.mu.Unlock()
+// told tells of deletes.
+func (w *worker) told(d DeletedInfo) {
+	d.Partition = w.p.Name()
+	if w.Hooks.Deleted != nil && (d.Events > 0 || len(d.Keys) > 0 || len(d.Patterns) > 0) {
+		w.Hooks.Deleted(d)
 	}
 }
 
@@ -129,20 +92,25 @@ func (w *worker) reportGap(ctx context.Context) error {
 }
 
 // reread makes the plan of a step from the log, up to the step's end at most.
-func (w *worker) reread(ctx context.Context, pl *planner, s step) (step, error) {
+func (w *worker) reread(ctx context.Context, pl *planner, s step) error {
 	f, err := w.read(ctx, s.start)
 	if err != nil {
-		return s, err
+		return err
 	}
-	msgs, end := f.Messages, min(f.Next, s.end)
-	for len(msgs) > 0 && msgs[len(msgs)-1].Offset >= end {
+	msgs := f.Messages
+	s.end = min(f.Next, s.end)
+	for len(msgs) > 0 && msgs[len(msgs)-1].Offset >= s.end {
 		msgs = msgs[:len(msgs)-1]
 	}
-	w.backlog.reached(end)
-	s.end, s.plan = end, pl.plan(w.p.Name(), msgs)
-	if len(s.plan.patterns) > 0 && s.start < w.began {
-		// An earlier owner made the first sweep; the second is still owed.
-		w.sweeper.add(Second, s.start, s.seen, s.plan.patterns)
+	s.plan = pl.plan(w.p.Name(), msgs)
+	if len(s.plan.patterns) > 0 && s.start < w.began && !w.again.skips(s.start, s.end, s.plan) {
+		// An earlier owner made the first sweep, or the second was made without a
+		// reader that is back: it is still owed.
+		w.sweeper.add(Second, s.start, waitFor{need: s.plan.need, unnamed: s.plan.unnamed, seen: s.seen}, s.plan.fill, s.plan.patterns)
 	}
-	return s, nil
+	s.plan.letters, s.plan.over = nil, nil // they were reported when they were first read
+	w.backlog.mu.Lock()
+	defer w.backlog.mu.Unlock()
+	w.backlog.fill(&s)
+	return nil
 }

@@ -6,14 +6,21 @@ import (
 	"strings"
 	"time"
 
+	"github.com/doubletap-cdc/doubletap/gtid"
 	"github.com/doubletap-cdc/doubletap/keys"
 )
 
 // plan is what the records of one read ask to be deleted. Both passes make it
 // with the same code from the same bytes.
 type plan struct {
-	keys       []string // distinct
-	patterns   []string // distinct
+	keys  []string // distinct within a lane, in the order of the lanes
+	lanes []int    // where each lane's keys end in keys
+	// need holds the transactions of the events, but not those of progress
+	// records; unnamed says that it does not hold all of them.
+	need       gtid.Set
+	unnamed    bool
+	patterns   []string      // distinct
+	fill       time.Duration // the longest of the patterns' rules
 	over       []OverInfo
 	letters    []DeadLetter
 	committed  []time.Time
@@ -35,7 +42,7 @@ func (p *plan) size() int {
 		perPlan   = 256 // with its step
 		perString = 32  // header and allocation overhead
 	)
-	n := perPlan + 24*len(p.committed)
+	n := perPlan + 24*len(p.committed) + 8*len(p.lanes) + p.need.Size()
 	if p.progress != nil {
 		n += 64 + len(p.progress.source) + len(p.progress.gtids)
 	}
@@ -48,10 +55,59 @@ func (p *plan) size() int {
 	return n
 }
 
+// lane returns the keys of one lane.
+func (p *plan) lane(i int) []string {
+	if i == 0 {
+		return p.keys[:p.lanes[0]]
+	}
+	return p.keys[p.lanes[i-1]:p.lanes[i]]
+}
+
+// lanes are the distinct fills of a schema's rules, ascending: the second pass
+// keeps keys apart by them.
+type lanes struct {
+	fills []time.Duration
+	of    map[*keys.Rule]int
+}
+
+func lanesOf(s *keys.Schema, fill time.Duration) *lanes {
+	l := &lanes{of: make(map[*keys.Rule]int)}
+	each := make(map[*keys.Rule]time.Duration)
+	for _, r := range s.Rules() {
+		d, ok := r.Fill()
+		switch {
+		case r.Lease():
+			d = 0
+		case !ok:
+			d = fill
+		}
+		each[r] = d
+		l.fills = append(l.fills, d)
+	}
+	slices.Sort(l.fills)
+	l.fills = slices.Compact(l.fills)
+	for r, d := range each {
+		l.of[r] = slices.Index(l.fills, d)
+	}
+	return l
+}
+
+// longest returns the fill of the last lane.
+func (l *lanes) longest() time.Duration {
+	if len(l.fills) == 0 {
+		return 0
+	}
+	return l.fills[len(l.fills)-1]
+}
+
 // planner turns records into plans. It keeps scratch memory and so belongs to
 // one goroutine.
 type planner struct {
 	schema   *keys.Schema
+	lanes    *lanes
+	keys     [][]string     // by lane, of the plan at hand
+	seen     map[string]int // the lane of each of them
+	gtid     string         // the last one
 	bindings map[string]*keys.Binding
 	result   keys.Result
 	differs  func(hash string)
@@ -61,13 +117,16 @@ type planner struct {
 // maxBindings bounds the cache of bindings; it is cleared when it is full.
 const maxBindings = 1024
 
-func newPlanner(s *keys.Schema, differs func(string)) *planner {
-	return &planner{schema: s, bindings: make(map[string]*keys.Binding), differs: differs}
+func newPlanner(s *keys.Schema, l *lanes, differs func(string)) *planner {
+	return &planner{
+		schema: s, lanes: l, keys: make([][]string, len(l.fills)),
+		bindings: make(map[string]*keys.Binding), differs: differs,
+	}
 }
 
 func (pl *planner) plan(partition string, msgs []Message) *plan {
 	p := &plan{}
-	seen := make(map[string]struct{}, len(msgs))
+	pl.seen, pl.gtid = make(map[string]int, len(msgs)), ""
 	for _, m := range msgs {
 		e, err := DecodeEvent(m.Data)
 		if err != nil {
@@ -75,6 +134,7 @@ func (pl *planner) plan(partition string, msgs []Message) *plan {
 			pl.scope(p, Everything, err.Error())
 			p.committed = append(p.committed, time.Time{})
 			p.events++
+			p.unnamed = true
 			continue
 		}
 		if e.Kind == KindProgress {
@@ -84,9 +144,43 @@ func (pl *planner) plan(partition string, msgs []Message) *plan {
 		p.events++
 		p.committed = append(p.committed, e.CommittedAt)
 		pl.compare(e.Schema)
-		if reason := pl.event(p, seen, e); reason != "" {
+		pl.name(p, e)
+		if reason := pl.event(p, e); reason != "" {
 			p.letter(partition, m, reason)
 		}
+	}
+	return pl.finish(p)
+}
+
+// name adds the event's transactions to what a reader must show.
+func (pl *planner) name(p *plan, e *Event) {
+	if e.GTID == pl.gtid && e.GTID != "" {
+		return
+	}
+	pl.gtid = e.GTID
+	if e.GTID != "" && p.need.Add(e.GTID) == nil {
+		return
+	}
+	set, err := gtid.Parse(e.GTID)
+	if err != nil || set.Empty() {
+		p.unnamed = true
+		return
+	}
+	p.need.Union(set)
+}
+
+// finish puts the lanes' keys together.
+func (pl *planner) finish(p *plan) *plan {
+	n := 0
+	for _, ks := range pl.keys {
+		n += len(ks)
+	}
+	p.keys, p.lanes = make([]string, 0, n), make([]int, len(pl.keys))
+	for i, ks := range pl.keys {
+		p.keys = append(p.keys, ks...)
+		p.lanes[i] = len(p.keys)
+		clear(ks)
+		pl.keys[i] = ks[:0]
 	}
 	slices.Sort(p.patterns)
 	p.patterns = slices.Compact(p.patterns)
@@ -97,9 +191,7 @@ func (pl *planner) plan(partition string, msgs []Message) *plan {
 func (pl *planner) everything(reason string) *plan {
 	p := &plan{}
 	pl.scope(p, Everything, reason)
-	slices.Sort(p.patterns)
-	p.patterns = slices.Compact(p.patterns)
-	return p
+	return pl.finish(p)
 }
 
 func (p *plan) letter(partition string, m Message, reason string) {
@@ -120,7 +212,7 @@ func (pl *planner) compare(hash string) {
 
 // event adds one event to the plan. It returns why a part of it could not be
 // turned into keys, or "".
-func (pl *planner) event(p *plan, seen map[string]struct{}, e *Event) (doubt string) {
+func (pl *planner) event(p *plan, e *Event) (doubt string) {
 	for _, s := range e.Scopes {
 		pl.scope(p, s, e.Reason)
 	}
@@ -136,15 +228,16 @@ func (pl *planner) event(p *plan, seen map[string]struct{}, e *Event) (doubt str
 			b.Append(&pl.result, r.Before, r.After)
 		}
 		p.whenErrors += pl.result.WhenErrors
-		for _, k := range pl.result.Keys {
-			if _, ok := seen[k]; !ok {
-				seen[k] = struct{}{}
-				p.keys = append(p.keys, k)
+		for i, k := range pl.result.Keys {
+			lane := pl.lanes.of[pl.result.Rules[i]]
+			if had, ok := pl.seen[k]; !ok || had < lane {
+				pl.seen[k] = lane
+				pl.keys[lane] = append(pl.keys[lane], k)
 			}
 		}
 		for _, d := range pl.result.Doubts {
 			if !slices.Contains(p.patterns, d.Rule.Pattern()) {
-				p.patterns = append(p.patterns, d.Rule.Pattern())
+				pl.pattern(p, d.Rule)
 			}
 			text := fmt.Sprintf("rule %s: %s", d.Rule.Name(), d.Reason)
 			if !slices.Contains(doubts, text) {
@@ -163,9 +256,14 @@ func (pl *planner) scope(p *plan, s Scope, reason string) {
 		return // no key depends on these tables
 	}
 	for _, r := range rules {
-		p.patterns = append(p.patterns, r.Pattern())
+		pl.pattern(p, r)
 	}
 	p.over = append(p.over, OverInfo{Scope: s, Reason: reason})
+}
+
+func (pl *planner) pattern(p *plan, r *keys.Rule) {
+	p.patterns = append(p.patterns, r.Pattern())
+	p.fill = max(p.fill, pl.lanes.fills[pl.lanes.of[r]])
 }
 
 // bind ties the table's rules to the event's columns; nil where no rule matches.

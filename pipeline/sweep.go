@@ -19,9 +19,11 @@ type sweeper struct {
 
 // sweep is one whole-table invalidation on its way through both passes.
 type sweep struct {
-	from     int64     // cursors must not pass it; below 0: none may be stored
-	seen     time.Time // when its records were read
-	pass     Pass      // the one that it owes
+	from     int64 // cursors must not pass it; below 0: none may be stored
+	wait     waitFor
+	gap      bool // wait.need is what the source shows now, and is still to be asked for
+	fill     time.Duration
+	pass     Pass // the one that it owes
 	patterns []string
 	running  bool
 }
@@ -31,21 +33,40 @@ func newSweeper() *sweeper { return &sweeper{changed: make(chan struct{})} }
 // add asks for the patterns to be deleted, beginning with a pass. One that waits
 // takes the patterns of a later one along, where that does not put it off: a
 // hundred TRUNCATEs in a row make one scan.
-func (s *sweeper) add(pass Pass, from int64, seen time.Time, patterns []string) {
+func (s *sweeper) add(pass Pass, from int64, wait waitFor, fill time.Duration, patterns []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, o := range s.owed {
-		if o.pass == pass && !o.running && (pass == First || !o.seen.Before(seen)) {
+		if o.pass == pass && !o.running && !o.gap && (pass == First || !o.wait.seen.Before(wait.seen)) {
 			o.from = min(o.from, from)
-			if o.seen.Before(seen) {
-				o.seen = seen
-			}
+			o.wait.join(wait)
+			o.fill = max(o.fill, fill)
 			o.patterns = slices.Compact(slices.Sorted(slices.Values(append(o.patterns, patterns...))))
 			return
 		}
 	}
-	s.owed = append(s.owed, &sweep{from: from, seen: seen, pass: pass, patterns: slices.Clone(patterns)})
+	s.owed = append(s.owed, &sweep{from: from, wait: wait, fill: fill, pass: pass, patterns: slices.Clone(patterns)})
 	s.wake()
+}
+
+// addGap asks for everything to be deleted: what the source has shown by now may
+// be stale. No cursor is stored before it was.
+func (s *sweeper) addGap(pass Pass, fill time.Duration, patterns []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.owed = append(s.owed, &sweep{
+		from: gapOwed, wait: waitFor{seen: time.Now()}, gap: true, fill: fill, pass: pass, patterns: patterns,
+	})
+	s.wake()
+}
+
+// join makes w wait for o too.
+func (w *waitFor) join(o waitFor) {
+	w.need.Union(o.need)
+	w.unnamed = w.unnamed || o.unnamed
+	if w.seen.Before(o.seen) {
+		w.seen = o.seen
+	}
 }
 
 func (s *sweeper) wake() {
@@ -67,37 +88,17 @@ func (s *sweeper) lowest() Cursors {
 	return c
 }
 
-// next waits for a sweep that may run: a first one at once, a second one when
-// fill has gone by since its records were seen.
-func (s *sweeper) next(ctx context.Context, fill time.Duration) (*sweep, error) {
-	for {
-		s.mu.Lock()
-		o, in := s.ready(fill)
-		changed := s.changed
-		s.mu.Unlock()
-		if o != nil {
-			return o, nil
-		}
-		t := time.NewTimer(in)
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return nil, context.Cause(ctx)
-		case <-changed:
-		case <-t.C:
-		}
-		t.Stop()
-	}
-}
-
 // ready returns the sweep to run, second ones before first ones, or how long
-// until one is due.
-func (s *sweeper) ready(fill time.Duration) (o *sweep, in time.Duration) {
+// until one is due. due says when a second one may run, and whether that is known.
+func (s *sweeper) ready(due func(*sweep) (time.Time, bool)) (o *sweep, in time.Duration) {
 	in = time.Hour
 	for _, w := range s.owed {
 		wait := time.Duration(0)
 		if w.pass == Second {
-			wait = time.Until(w.seen.Add(fill))
+			at, ok := due(w)
+			if wait = time.Until(at); !ok {
+				wait = time.Second
+			}
 		}
 		switch {
 		case wait > 0:
@@ -112,22 +113,36 @@ func (s *sweeper) ready(fill time.Duration) (o *sweep, in time.Duration) {
 	return o, in
 }
 
-// done says that a sweep's pass was acknowledged, and when it was sent.
-func (s *sweeper) done(o *sweep, sent time.Time, fill time.Duration) {
+// done says that a sweep's pass was acknowledged, and whether it counts as the
+// second.
+func (s *sweeper) done(o *sweep, second bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	o.running = false
-	if o.pass == First && sent.Sub(o.seen) < fill {
-		o.pass = Second
-		return
+	o.running, o.pass = false, Second
+	if second {
+		s.owed = slices.DeleteFunc(s.owed, func(w *sweep) bool { return w == o })
 	}
-	s.owed = slices.DeleteFunc(s.owed, func(w *sweep) bool { return w == o })
+}
+
+// waits returns what the second sweeps wait for that still have to run.
+func (s *sweeper) waits() (all []waitFor) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.owed {
+		if o.pass == Second && !o.running && !o.gap {
+			all = append(all, o.wait)
+		}
+	}
+	return all
 }
 
 // sweep runs what the sweeper owes, until ctx ends.
 func (w *worker) sweep(ctx context.Context) error {
+	if w.Readers != nil {
+		defer w.Readers.want(w.sweeper, false)
+	}
 	for {
-		o, err := w.sweeper.next(ctx, w.Fill)
+		o, err := w.nextSweep(ctx)
 		if err != nil {
 			return err
 		}
@@ -142,9 +157,94 @@ func (w *worker) sweep(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if w.Hooks.Deleted != nil {
-			w.Hooks.Deleted(DeletedInfo{Partition: w.p.Name(), Pass: o.pass, Patterns: o.patterns, Swept: swept})
+		second, rel, err := w.sweptTwice(ctx, o, sent, swept)
+		if err != nil {
+			return err
 		}
-		w.sweeper.done(o, sent, w.Fill)
+		w.told(DeletedInfo{Pass: o.pass, Patterns: o.patterns, Swept: swept, Release: rel})
+		w.sweeper.done(o, second)
 	}
+}
+
+// nextSweep waits for a sweep that may run: a first one at once, a second one
+// when it is due.
+func (w *worker) nextSweep(ctx context.Context) (*sweep, error) {
+	for {
+		news := w.Readers.news()
+		s := w.sweeper
+		unknown := false
+		s.mu.Lock()
+		o, in := s.ready(func(o *sweep) (time.Time, bool) {
+			at, _, ok := w.sweepDue(o)
+			unknown = unknown || !ok
+			return at, ok
+		})
+		changed := s.changed
+		s.mu.Unlock()
+		if w.Readers != nil {
+			w.Readers.want(s, unknown)
+		}
+		if o != nil {
+			return o, nil
+		}
+		t := time.NewTimer(in)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return nil, context.Cause(ctx)
+		case <-changed:
+		case <-news:
+		case <-t.C:
+		}
+		t.Stop()
+	}
+}
+
+// sweepDue says when a second sweep may be sent, if that is known; the caller
+// holds the sweeper's mutex, or has the sweep running.
+func (w *worker) sweepDue(o *sweep) (due time.Time, rel Release, ok bool) {
+	if o.gap && w.Readers.count() > 0 {
+		if w.Readers.Source == nil {
+			o.wait.unnamed = true
+		} else if o.wait.need, _, ok = w.Readers.sourceAfter(o.wait.seen); !ok {
+			return due, rel, false
+		}
+	}
+	o.gap = false
+	at, rel, lacking := w.shown(o.wait)
+	if len(lacking) > 0 {
+		return due, rel, false
+	}
+	b := w.backlog
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return w.due(at, rel, o.fill, b.calm), rel, true
+}
+
+// sweptTwice says whether an acknowledged sweep counts as the second one.
+func (w *worker) sweptTwice(ctx context.Context, o *sweep, sent time.Time, swept int) (second bool, rel Release, err error) {
+	w.sweeper.mu.Lock()
+	due, rel, ok := w.sweepDue(o)
+	w.sweeper.mu.Unlock()
+	if o.pass == First {
+		rel = ""
+	}
+	if !ok || sent.Before(due) {
+		return false, rel, nil
+	}
+	if w.counts(o.fill) {
+		return true, rel, nil
+	}
+	since, err := w.stalls.Calm(ctx, time.Now())
+	if err != nil {
+		return false, rel, err
+	}
+	w.confirmed(nil, since)
+	if w.stalled(sent, since, o.fill) {
+		if w.Hooks.Stalled != nil {
+			w.Hooks.Stalled(StallInfo{Partition: w.p.Name(), Until: since, Keys: swept})
+		}
+		return false, rel, nil
+	}
+	return true, rel, nil
 }

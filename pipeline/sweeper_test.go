@@ -38,7 +38,7 @@ func TestSweeperModel(t *testing.T) {
 					a.from = -1
 				}
 				all = append(all, a)
-				s.add(pass, a.from, a.seen, []string{a.pattern})
+				s.add(pass, a.from, waitFor{seen: a.seen}, fill, []string{a.pattern})
 			}
 			check := func() {
 				t.Helper()
@@ -50,7 +50,7 @@ func TestSweeperModel(t *testing.T) {
 				}
 			}
 			step := func(adding bool) {
-				o, in := s.ready(fill)
+				o, in := s.ready(func(o *sweep) (time.Time, bool) { return o.wait.seen.Add(fill), true })
 				if o == nil {
 					time.Sleep(min(in, time.Duration(r.IntN(4000))*time.Millisecond+time.Millisecond))
 					return
@@ -70,7 +70,7 @@ func TestSweeperModel(t *testing.T) {
 						a.second = a.second || a.first && sent.Sub(a.seen) >= fill
 					}
 				}
-				s.done(o, sent, fill)
+				s.done(o, sent.Sub(o.wait.seen) >= fill)
 				check()
 			}
 			for range 60 {

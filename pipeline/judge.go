@@ -1,0 +1,244 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/doubletap-cdc/doubletap/gtid"
+)
+
+// judge puts readers out that are too late, lets in those that are back, and
+// notices those that are no longer what they were. It is called by the second
+// pass, between two deletes.
+func (w *worker) judge(ctx context.Context) error {
+	if w.Readers.count() == 0 {
+		return nil
+	}
+	seen := w.Readers.look()
+	owed := w.cursors().Second // below 0 while a gap is owed: then all of it is
+	news, out := false, false
+	for _, st := range w.standings {
+		s := sighted(seen, st.name)
+		server := st.server
+		reason := st.see(s, owed)
+		news = news || server != st.server
+		if reason == "" && w.tooLate(st, s) {
+			st.putOut(owed)
+			reason = "it lacks changes for longer than max_wait"
+		}
+		if reason != "" {
+			news, out = true, true
+			w.tellOut(st, reason)
+		}
+	}
+	if news {
+		if err := w.remember(ctx, out); err != nil {
+			return err
+		}
+	}
+	for _, st := range w.standings {
+		if st.out && w.isBack(st, sighted(seen, st.name)) {
+			if err := w.letIn(ctx, st); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (w *worker) tellOut(st *standing, reason string) {
+	if w.Hooks.ReaderOut != nil {
+		w.Hooks.ReaderOut(ReaderOutInfo{Partition: w.p.Name(), Reader: st.name, Out: st.out, From: st.from, Reason: reason})
+	}
+}
+
+// tooLate says that the second pass has waited for a reader long enough: what
+// it lacks has been lacking for MaxWait, or for as long as anybody has waited.
+// The time begins anew whenever the reader is seen to advance.
+func (w *worker) tooLate(st *standing, s sighting) bool {
+	if st.out || w.Readers.MaxWait <= 0 {
+		return false
+	}
+	need, lacks := w.heldUpBy(st.name)
+	if !lacks {
+		st.lacking = false
+		return false
+	}
+	if !st.lacking || s.server != "" && s.shows.HasAll(st.lacks) {
+		st.lacking, st.lacks, st.lackedAt = true, need, time.Now()
+	}
+	return max(time.Since(st.lackedAt), s.lag) >= w.Readers.MaxWait
+}
+
+// heldUpBy returns what waits for a reader.
+func (w *worker) heldUpBy(name string) (need gtid.Set, ok bool) {
+	waits := w.sweeper.waits()
+	w.backlog.mu.Lock()
+	if len(w.backlog.unshown) > 0 {
+		waits = append(waits, w.waitOf(w.backlog.unshown[0]))
+	}
+	w.backlog.mu.Unlock()
+	for _, n := range waits {
+		_, _, lacking := w.shown(n)
+		for _, l := range lacking {
+			if l == name {
+				return n.need, true
+			}
+		}
+	}
+	return need, false
+}
+
+// remember has the marks stored, at once if a reader is out now, and then lets
+// the passes go on without it. Where a gap is owed, nothing is stored, and so
+// nothing can be forgotten.
+func (w *worker) remember(ctx context.Context, out bool) error {
+	text, err := marksOf(w.standings)
+	if err != nil {
+		return err
+	}
+	b := w.backlog
+	b.mu.Lock()
+	w.marks = text
+	b.mu.Unlock()
+	for out {
+		w.mu.Lock()
+		same, stored := w.storedMarks == text, w.stored
+		w.mu.Unlock()
+		if same || w.cursors().Second < 0 {
+			break
+		}
+		select {
+		case w.storeNow <- struct{}{}:
+		default:
+		}
+		t := time.NewTimer(time.Second)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return context.Cause(ctx)
+		case <-stored:
+		case <-t.C:
+		}
+		t.Stop()
+	}
+	w.goWithout()
+	return nil
+}
+
+// goWithout publishes which readers are out.
+func (w *worker) goWithout() {
+	out := outOf(w.standings)
+	w.out.Store(&out)
+	if w.Readers != nil {
+		w.Readers.setOut(w.p.Name(), out)
+	}
+}
+
+// outNow returns the readers that are not waited for.
+func (w *worker) outNow() []string {
+	if out := w.out.Load(); out != nil {
+		return *out
+	}
+	return nil
+}
+
+// isBack says that a reader that is out has caught up with what the source
+// showed after it was put out, and is not about to be put out again.
+func (w *worker) isBack(st *standing, s sighting) bool {
+	if s.server == "" {
+		return false
+	}
+	if st.goal == nil {
+		set, _, ok := w.Readers.sourceAfter(st.since)
+		if !ok && w.Readers.Source != nil {
+			return false
+		}
+		st.goal = &set
+	}
+	return s.shows.HasAll(*st.goal) && (w.Readers.MaxWait <= 0 || s.lag <= w.Readers.MaxWait/2)
+}
+
+// letIn waits for a reader again, and moves the second pass back to what is owed
+// to it. Timers that began without it are void, also where nothing was deleted
+// yet. Marks and cursor are stored in one step.
+func (w *worker) letIn(ctx context.Context, st *standing) error {
+	from, everything, err := w.owedTo(ctx, st)
+	if err != nil {
+		return err
+	}
+	if everything {
+		p := newPlanner(w.Schema, w.lanes, nil).everything("reader " + st.name + " is back, and the log no longer holds all that is owed to it")
+		if err := w.report(ctx, p); err != nil {
+			return err
+		}
+		w.sweeper.addGap(Second, p.fill, p.patterns)
+	}
+	b := w.backlog
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if everything {
+		from = b.secondAt
+	}
+	from = min(from, b.secondAt)
+	if st.has != nil && (w.again == nil || w.again.end <= from) {
+		w.again = &again{end: st.below, has: *st.has}
+	} else {
+		w.again = nil
+	}
+	st.out, st.lacking, st.has = false, false, nil
+	text, err := marksOf(w.standings)
+	if err != nil {
+		return err
+	}
+	b.restart(from)
+	w.began, w.marks = b.firstAt, text
+	w.goWithout()
+	st.from = from
+	w.tellOut(st, "it has caught up")
+	return nil
+}
+
+// owedTo returns from where second deletes are owed to a reader, or that the log
+// no longer holds all of them.
+func (w *worker) owedTo(ctx context.Context, st *standing) (from int64, everything bool, err error) {
+	switch {
+	case st.from != owesAll:
+		return st.from, false, nil
+	case st.has == nil:
+		return 0, true, nil
+	case w.Readers.Source != nil && st.has.HasAll(*st.goal):
+		return st.below, false, nil // it had all that was below
+	}
+	// Everything before a progress record is in its set. Look for one whose set
+	// the reader had, in steps that grow.
+	for back := int64(512); ; back *= 8 {
+		at := max(st.below-back, 0)
+		f, err := w.read(ctx, at)
+		lost, oldest := errors.AsType[*LogGapError](err)
+		switch {
+		case oldest:
+			if f, err = w.read(ctx, lost.Start); err != nil {
+				return 0, false, err
+			}
+		case err != nil:
+			return 0, false, err
+		}
+		for _, m := range f.Messages {
+			e, err := DecodeEvent(m.Data)
+			if err != nil || e.Kind != KindProgress {
+				continue
+			}
+			if set, err := gtid.Parse(e.GTID); err == nil && !set.Empty() && st.has.HasAll(set) {
+				return m.Offset, false, nil
+			}
+		}
+		switch {
+		case oldest:
+			return 0, true, nil
+		case at == 0:
+			return 0, false, nil
+		}
+	}
+}
