@@ -158,8 +158,9 @@ func infoField(info, name string) string {
 	return ""
 }
 
-// grants is what the engine needs to be allowed in an ACL.
-const grants = "+unlink +scan +info +ping +select +cluster|slots +cluster|nodes"
+// grants is what the engine needs to be allowed in an ACL, on the keys of the
+// schema and on doubletap:*.
+const grants = "+unlink +set +hset +scan +info +ping +select +cluster|slots +cluster|nodes"
 
 // explain adds to an error of Redis what to do about it.
 func explain(err error) error {

@@ -93,12 +93,38 @@ func (r *Redis) permissions(ctx context.Context, n node) []pipeline.Finding {
 	check("UNLINK", func(ctx context.Context) (string, error) {
 		return "", n.client.Unlink(ctx, "doubletap:preflight:none").Err()
 	})
+	check("PING", func(ctx context.Context) (string, error) { return "", n.client.Ping(ctx).Err() })
 	check("SCAN", func(ctx context.Context) (string, error) { return "", n.client.Scan(ctx, 0, "", 1).Err() })
+	findings = append(findings, r.mayPost(ctx, n)...)
 	info := check("INFO", func(ctx context.Context) (string, error) { return n.client.Info(ctx).Result() })
 	if info == "" {
 		return findings
 	}
 	return append(findings, describe(n, info)...)
+}
+
+// mayPost tries what Post does, in a way that writes nothing: a SET of a key that
+// must exist and does not, and an HSET whose last field lacks its value, which is
+// refused only after the user's permissions.
+func (r *Redis) mayPost(ctx context.Context, n node) []pipeline.Finding {
+	var findings []pipeline.Finding
+	for _, c := range []struct {
+		name    string
+		args    []any
+		allowed string // the error of a user who may
+	}{
+		{"SET", []any{"set", trustedKey("preflight", 0), "", "px", 1, "xx"}, redis.Nil.Error()},
+		{"HSET", []any{"hset", watermarksKey("preflight"), "0", "", "1"}, "wrong number of arguments"},
+	} {
+		_, err := call(ctx, r, func(ctx context.Context) (any, error) { return n.client.Do(ctx, c.args...).Result() })
+		if err == nil || slices.ContainsFunc([]string{c.allowed, "READONLY", "MOVED"}, func(s string) bool {
+			return strings.Contains(err.Error(), s)
+		}) {
+			continue
+		}
+		findings = append(findings, refuse("redis "+c.name+" doubletap:*", err, ""))
+	}
+	return findings
 }
 
 // describe makes notes of what INFO shows.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -102,7 +103,11 @@ func TestGrants(t *testing.T) {
 			user("enough", allowed...)
 			user("nounlink", append(allowed, "-unlink")...)
 			user("noscan", append(allowed, "-scan")...)
-			user("items", append(allowed, "resetkeys", "~item:*")...)
+			user("nohset", append(allowed, "-hset")...)
+			user("noset", append(allowed, "-set")...)
+			user("noping", append(allowed, "-ping")...)
+			user("onlyitems", append(allowed, "resetkeys", "~item:*")...)
+			user("items", append(allowed, "resetkeys", "~item:*", "~doubletap:*")...)
 			as := func(name string) *Redis { return open(t, Config{Addrs: c.addrs, Username: name, Password: "pw"}) }
 
 			r := as("enough")
@@ -117,6 +122,16 @@ func TestGrants(t *testing.T) {
 			wantFinding(t, as("noscan").Preflight(ctx), "refused", "'scan'", "ACL SETUSER <user>")
 			if err := as("nounlink").Delete(ctx, []string{"a"}); err == nil || !strings.Contains(err.Error(), "ACL SETUSER") {
 				t.Error(err)
+			}
+			wantFinding(t, as("nohset").Preflight(ctx), "refused", "'hset'", "+hset")
+			wantFinding(t, as("noset").Preflight(ctx), "refused", "'set'", "+set")
+			wantFinding(t, as("noping").Preflight(ctx), "refused", "'ping'", "+ping")
+			wantFinding(t, as("onlyitems").Preflight(ctx), "refused", "access a key", "ACL SETUSER <user>")
+			if err := as("enough").Post(ctx, pipeline.Watermark{Source: "shop"}, time.Second); err != nil {
+				t.Error(err)
+			}
+			if n, err := c.admin.Exists(ctx, "doubletap:{preflight}:watermarks").Result(); n != 0 || err != nil {
+				t.Errorf("the preflight wrote: %d, %v", n, err)
 			}
 			noRefusal(t, as("items").Preflight(ctx))
 			if err := as("items").Delete(ctx, []string{"item:1"}); err != nil {
