@@ -5,17 +5,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 )
 
 // binaryVersion is the first byte of a set in binary form.
 const binaryVersion = 1
-
-// maxNumber is the largest transaction number: MySQL's own limit, and the
-// arithmetic adds one to it.
-const maxNumber = math.MaxInt64 - 1
 
 // errBinary says that bytes are not a set in binary form.
 var errBinary = errors.New("not a GTID set in binary form")
@@ -33,7 +28,7 @@ var errBinary = errors.New("not a GTID set in binary form")
 // A set has one such form only. The empty set is the byte 1.
 func (s Set) AppendBinary(b []byte) ([]byte, error) {
 	b = append(b, binaryVersion)
-	for _, p := range s.parts {
+	for _, p := range s.all() {
 		if p.server != "" {
 			domain, err1 := strconv.ParseUint(p.key, 10, 64)
 			server, err2 := strconv.ParseUint(p.server, 10, 64)
@@ -85,7 +80,7 @@ func (s *Set) UnmarshalBinary(b []byte) error {
 	if r.bad {
 		return errBinary
 	}
-	s.parts = parts
+	*s = Set{parts: parts}
 	return nil
 }
 
@@ -102,7 +97,7 @@ func (r *binaryReader) part() part {
 	case head[0] == 0:
 		domain, server, seq := r.number(0), r.number(0), r.number(1)
 		p := part{key: strconv.FormatInt(domain, 10), server: strconv.FormatInt(server, 10), spans: []span{{1, seq}}}
-		r.bad = r.bad || !digits(p.key) || !digits(p.server)
+		r.bad = r.bad || !validID(p.key) || !validID(p.server)
 		return p
 	}
 	id, tag := r.bytes(16), string(r.bytes(int(head[0])-1))

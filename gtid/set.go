@@ -4,15 +4,16 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 )
 
-// Set is a set of transactions. The zero Set is empty. A Set may be copied and
-// read by several goroutines; Add and Union change only the Set that they are
-// called on, never a copy.
+// Set is a set of transactions. The zero Set is empty. A Set may be copied, and
+// read by several goroutines; Add, Union and UnmarshalBinary change only the Set
+// that they are called on, never a copy. Adding transactions one behind the other
+// is cheap, whatever the number of holes in the set: Add allocates nothing then.
 type Set struct {
-	parts []part // sorted by key
+	parts []part // sorted by key; shared with copies, so never changed once made
+	tail  tail   // what Add added last, beside parts
 }
 
 // part is what the set holds of one server and tag, or of one MariaDB domain.
@@ -22,67 +23,11 @@ type part struct {
 	spans  []span // sorted, apart from one another
 }
 
-type span struct{ first, last int64 }
-
-// Parse reads a set in either server's notation. Blanks and line breaks between
-// the parts are allowed, as the servers print them; "" is the empty set.
-func Parse(text string) (Set, error) {
-	var s Set
-	for piece := range strings.SplitSeq(text, ",") {
-		piece = strings.TrimSpace(piece)
-		if piece == "" {
-			continue
-		}
-		if err := s.parse(piece); err != nil {
-			return Set{}, fmt.Errorf("GTID set: %w", err)
-		}
-	}
-	return s, nil
-}
-
-// parse adds one server's part, or one MariaDB identifier.
-func (s *Set) parse(piece string) error {
-	uuid, rest, ok := strings.Cut(piece, ":")
-	if !ok {
-		return s.Add(piece)
-	}
-	if !validUUID(uuid) {
-		return fmt.Errorf("%q does not begin with a server's UUID", piece)
-	}
-	key := strings.ToLower(uuid)
-	in := key
-	for item := range strings.SplitSeq(rest, ":") {
-		item = strings.TrimSpace(item)
-		if item == "" {
-			return fmt.Errorf("%q has an empty interval", piece)
-		}
-		if item[0] < '0' || item[0] > '9' {
-			if !validTag(item) {
-				return fmt.Errorf("%q is neither an interval nor a tag", item)
-			}
-			in = key + ":" + strings.ToLower(item)
-			continue
-		}
-		sp, err := parseSpan(item)
-		if err != nil {
-			return err
-		}
-		s.add(in, "", sp)
-	}
-	return nil
-}
-
-func parseSpan(text string) (span, error) {
-	first, last, ok := strings.Cut(text, "-")
-	if !ok {
-		last = first
-	}
-	a, err1 := strconv.ParseInt(first, 10, 64)
-	b, err2 := strconv.ParseInt(last, 10, 64)
-	if err1 != nil || err2 != nil || a < 1 || b < a {
-		return span{}, fmt.Errorf("%q is not an interval of transaction numbers", text)
-	}
-	return span{a, b}, nil
+// tail is a run of transactions of one part. It is kept by value, so that it can
+// grow without a change to a copy. last is 0 where there is none.
+type tail struct {
+	key, server string
+	span
 }
 
 // Add adds one transaction. On MariaDB it adds everything before it in its
@@ -92,76 +37,126 @@ func (s *Set) Add(gtid string) error {
 	if !ok {
 		return fmt.Errorf("%q is not a GTID", gtid)
 	}
-	if server != "" {
-		s.add(key, server, span{1, n})
+	t := &s.tail
+	mine := t.last != 0 && compareFold(t.key, key) == 0
+	switch {
+	case mine && t.first <= n && n <= t.last:
+		return nil
+	case mine && (server != "" || n == t.last+1):
+		t.last = n
+		if server != t.server {
+			t.server = strings.Clone(server)
+		}
+		return nil
+	case s.has(key, n):
 		return nil
 	}
-	s.add(strings.ToLower(key), "", span{n, n})
+	s.parts = s.all()
+	if i, found := search(s.parts, key); found {
+		key = s.parts[i].key
+	} else {
+		key = strings.Clone(strings.ToLower(key))
+	}
+	s.tail = tail{key, strings.Clone(server), span{n, n}}
+	if server != "" {
+		s.tail.first = 1
+	}
 	return nil
+}
+
+// all returns all parts, the tail among them.
+func (s Set) all() []part {
+	if s.tail.last == 0 {
+		return s.parts
+	}
+	i, found := search(s.parts, s.tail.key)
+	parts := slices.Clone(s.parts)
+	if !found {
+		return slices.Insert(parts, i, part{s.tail.key, s.tail.server, []span{s.tail.span}})
+	}
+	p := &parts[i]
+	if s.tail.last >= p.last() {
+		p.server = s.tail.server
+	}
+	p.spans = addSpan(p.spans, s.tail.span)
+	return parts
 }
 
 // Union adds all of t.
 func (s *Set) Union(t Set) {
-	for _, p := range t.parts {
-		for _, sp := range p.spans {
-			s.add(p.key, p.server, sp)
+	var out []part
+	for a, b := range zip(s.all(), t.all()) {
+		switch {
+		case a == nil:
+			out = append(out, *b)
+		case b == nil:
+			out = append(out, *a)
+		default:
+			p := part{a.key, a.server, unite(a.spans, b.spans)}
+			if b.last() >= a.last() {
+				p.server = b.server
+			}
+			out = append(out, p)
 		}
 	}
+	*s = Set{parts: out}
 }
 
-func (s *Set) add(key, server string, n span) {
-	i, found := slices.BinarySearchFunc(s.parts, key, func(p part, key string) int { return cmp.Compare(p.key, key) })
-	parts := slices.Clone(s.parts)
-	if !found {
-		parts = slices.Insert(parts, i, part{key: key, server: server})
+// Intersect returns the transactions that are in both sets. On MariaDB the
+// result names the server of s.
+func (s Set) Intersect(t Set) Set {
+	var out Set
+	for a, b := range zip(s.all(), t.all()) {
+		if a == nil || b == nil {
+			continue
+		}
+		if spans := common(a.spans, b.spans); len(spans) > 0 {
+			out.parts = append(out.parts, part{a.key, a.server, spans})
+		}
 	}
-	p := &parts[i]
-	if len(p.spans) == 0 || n.last >= p.spans[len(p.spans)-1].last {
-		p.server = server
-	}
-	p.spans = addSpan(p.spans, n)
-	s.parts = parts
+	return out
 }
 
-// addSpan returns spans with n in it, without changing spans.
-func addSpan(spans []span, n span) []span {
-	// The spans that n touches, or that would leave no number between, are
-	// [from, to): they become one.
-	from, _ := slices.BinarySearchFunc(spans, n, func(s, n span) int { return cmp.Compare(s.last, n.first-1) })
-	to := from
-	for to < len(spans) && spans[to].first <= n.last+1 {
-		n.first, n.last = min(n.first, spans[to].first), max(n.last, spans[to].last)
-		to++
+// Minus returns the transactions of s that are not in t. On MariaDB the result
+// can have a beginning that its text, which names the end only, does not show.
+func (s Set) Minus(t Set) Set {
+	var out Set
+	for a, b := range zip(s.all(), t.all()) {
+		switch {
+		case a == nil:
+		case b == nil:
+			out.parts = append(out.parts, *a)
+		default:
+			if spans := without(a.spans, b.spans); len(spans) > 0 {
+				out.parts = append(out.parts, part{a.key, a.server, spans})
+			}
+		}
 	}
-	out := make([]span, 0, len(spans)+1)
-	out = append(out, spans[:from]...)
-	out = append(out, n)
-	return append(out, spans[to:]...)
+	return out
 }
 
 // Has says whether one transaction is in the set. Text that is no GTID is not.
 // It does not allocate.
 func (s Set) Has(gtid string) bool {
 	key, _, n, ok := split(gtid)
-	if !ok {
-		return false
+	return ok && s.has(key, n)
+}
+
+func (s Set) has(key string, n int64) bool {
+	if s.tail.first <= n && n <= s.tail.last && compareFold(s.tail.key, key) == 0 {
+		return true
 	}
-	for i := range s.parts {
-		if strings.EqualFold(s.parts[i].key, key) {
-			return hasSpan(s.parts[i].spans, span{n, n})
-		}
-	}
-	return false
+	i, found := search(s.parts, key)
+	return found && hasSpan(s.parts[i].spans, span{n, n})
 }
 
 // HasAll says whether every transaction of t is in the set.
 func (s Set) HasAll(t Set) bool {
-	for _, p := range t.parts {
-		spans := s.spansOf(p.key)
-		for _, sp := range p.spans {
-			if !hasSpan(spans, sp) {
-				return false
-			}
+	parts := s.all()
+	for _, p := range t.all() {
+		i, found := search(parts, p.key)
+		if !found || !hasSpans(parts[i].spans, p.spans) {
+			return false
 		}
 	}
 	return true
@@ -170,132 +165,67 @@ func (s Set) HasAll(t Set) bool {
 // Missing returns how many transactions of t are not in the set.
 func (s Set) Missing(t Set) int64 {
 	var n int64
-	for _, p := range t.parts {
-		spans := s.spansOf(p.key)
+	for _, p := range t.Minus(s).parts {
 		for _, sp := range p.spans {
-			n += sp.last - sp.first + 1
-			for _, have := range spans {
-				if over := min(have.last, sp.last) - max(have.first, sp.first) + 1; over > 0 {
-					n -= over
-				}
-			}
+			n += min(sp.last-sp.first+1, maxNumber-n) // at the limit rather than beyond it
 		}
 	}
 	return n
 }
 
 // Empty says whether nothing is in the set.
-func (s Set) Empty() bool { return len(s.parts) == 0 }
+func (s Set) Empty() bool { return len(s.parts) == 0 && s.tail.last == 0 }
 
 // Size is an estimate of the memory that the set holds, in bytes.
 func (s Set) Size() int {
-	n := 24
+	n := 80 + len(s.tail.key)
 	for i := range s.parts {
 		n += 64 + len(s.parts[i].key) + 16*len(s.parts[i].spans)
 	}
 	return n
 }
 
-// String writes the set as its server would, without line breaks.
-func (s Set) String() string {
-	var b strings.Builder
-	uuid := ""
-	for i, p := range s.parts {
-		if p.server != "" {
-			if i > 0 {
-				b.WriteByte(',')
+func (p *part) last() int64 { return p.spans[len(p.spans)-1].last }
+
+// search finds a part by its key, which may be in capitals.
+func search(parts []part, key string) (int, bool) {
+	return slices.BinarySearchFunc(parts, key, func(p part, key string) int { return compareFold(p.key, key) })
+}
+
+// compareFold compares a key, in lower case, with one that may be in capitals.
+func compareFold(lower, key string) int {
+	for i := range min(len(lower), len(key)) {
+		c := key[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if lower[i] != c {
+			return cmp.Compare(lower[i], c)
+		}
+	}
+	return cmp.Compare(len(lower), len(key))
+}
+
+// zip goes through two lists of parts by key; the one that lacks a key is nil.
+func zip(s, t []part) func(yield func(a, b *part) bool) {
+	return func(yield func(a, b *part) bool) {
+		for i, j := 0, 0; i < len(s) || j < len(t); {
+			var a, b *part
+			if j == len(t) || i < len(s) && s[i].key <= t[j].key {
+				a = &s[i]
 			}
-			fmt.Fprintf(&b, "%s-%s-%d", p.key, p.server, p.spans[len(p.spans)-1].last)
-			continue
-		}
-		u, tag, _ := strings.Cut(p.key, ":")
-		if u != uuid {
-			if i > 0 {
-				b.WriteByte(',')
+			if i == len(s) || j < len(t) && t[j].key <= s[i].key {
+				b = &t[j]
 			}
-			b.WriteString(u)
-			uuid = u
-		}
-		if tag != "" {
-			b.WriteString(":" + tag)
-		}
-		for _, sp := range p.spans {
-			b.WriteByte(':')
-			b.WriteString(strconv.FormatInt(sp.first, 10))
-			if sp.last > sp.first {
-				b.WriteByte('-')
-				b.WriteString(strconv.FormatInt(sp.last, 10))
+			if a != nil {
+				i++
+			}
+			if b != nil {
+				j++
+			}
+			if !yield(a, b) {
+				return
 			}
 		}
 	}
-	return b.String()
-}
-
-func (s Set) spansOf(key string) []span {
-	i, found := slices.BinarySearchFunc(s.parts, key, func(p part, key string) int { return cmp.Compare(p.key, key) })
-	if !found {
-		return nil
-	}
-	return s.parts[i].spans
-}
-
-func hasSpan(spans []span, n span) bool {
-	i, _ := slices.BinarySearchFunc(spans, n, func(s, n span) int { return cmp.Compare(s.last, n.first) })
-	return i < len(spans) && spans[i].first <= n.first && n.last <= spans[i].last
-}
-
-// split takes an identifier apart: "uuid:7" and "uuid:tag:7" into key and
-// number, "0-1-100" into domain, server and number.
-func split(gtid string) (key, server string, n int64, ok bool) {
-	if i := strings.LastIndexByte(gtid, ':'); i >= 0 {
-		n, err := strconv.ParseInt(gtid[i+1:], 10, 64)
-		uuid, tag, tagged := strings.Cut(gtid[:i], ":")
-		return gtid[:i], "", n, err == nil && n > 0 && validUUID(uuid) && (!tagged || validTag(tag))
-	}
-	domain, rest, _ := strings.Cut(gtid, "-")
-	server, seq, _ := strings.Cut(rest, "-")
-	n, err := strconv.ParseInt(seq, 10, 64)
-	return domain, server, n, err == nil && n > 0 && digits(domain) && digits(server)
-}
-
-func digits(s string) bool {
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
-			return false
-		}
-	}
-	return s != "" && len(s) <= 10
-}
-
-func validUUID(s string) bool {
-	if len(s) != 36 {
-		return false
-	}
-	for i := range len(s) {
-		switch c := s[i]; {
-		case i == 8 || i == 13 || i == 18 || i == 23:
-			if c != '-' {
-				return false
-			}
-		case !hexDigit(c):
-			return false
-		}
-	}
-	return true
-}
-
-func hexDigit(c byte) bool {
-	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
-}
-
-// validTag: a letter or an underscore, then up to 31 letters, digits and underscores.
-func validTag(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_'
-		if !letter && (i == 0 || c < '0' || c > '9') {
-			return false
-		}
-	}
-	return s != "" && len(s) <= 32
 }
