@@ -10,7 +10,7 @@ RACE    ?=
 LOG      ?= embedded
 SABOTAGE ?=
 # RACES_STATE keeps the state of the long run of races; RACES_FLAGS go to races.
-RACES_STATE ?= races.json
+RACES_STATE ?= bin/races.json
 RACES_FLAGS ?=
 FUZZTIME ?= 10s
 PKGS     ?= ./...
@@ -31,7 +31,8 @@ demo-races: ## the hazards one by one: stale keys of five ways to invalidate, si
 
 .PHONY: races
 races: ## races of fills and commits over Kafka, counted and checked (LONG=1: 10,000,000, resumed from RACES_STATE)
-	@TESTENV=$(TESTENV) $(GO) run ./races $(if $(LONG),-races=10000000 -batch=250000 -state=$(RACES_STATE)) $(RACES_FLAGS)
+	@mkdir -p bin
+	@TESTENV=$(TESTENV) $(GO) run ./races $(if $(LONG),-latency -races=10000000 -batch=250000 -state=$(RACES_STATE)) $(RACES_FLAGS)
 
 .PHONY: test
 test: ## run all tests on real servers (TESTENV=docker|native, RACE=1, PKGS=./bus)

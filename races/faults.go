@@ -29,12 +29,12 @@ func (w *world) inject(ctx context.Context, fault string, rng *rand.Rand) error 
 		var err error
 		switch fault {
 		case stall:
-			err = w.stallCommits(ctx, between(rng, 100*time.Millisecond, 3*time.Second))
+			err = w.stallCommits(ctx, min(3*time.Second, between(rng, 100*time.Millisecond, 6*time.Second)))
 			_ = pause(ctx, 4*time.Second)
 		case lagging:
-			err = w.stopReplica(ctx, between(rng, time.Second, 30*time.Second))
+			err = w.stopReplica(ctx, min(w.outage, between(rng, time.Second, 2*w.outage)))
 		case freeze:
-			err = w.freezeRedis(ctx, between(rng, 100*time.Millisecond, 3*time.Second))
+			err = w.freezeRedis(ctx, min(3*time.Second, between(rng, 100*time.Millisecond, 6*time.Second)))
 		case kill:
 			if w.pipe != nil {
 				err = w.pipe.killOne(ctx, rng)

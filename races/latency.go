@@ -167,17 +167,17 @@ func (w *world) firstDeletes(ctx context.Context, l *lane, n int) (q latencies, 
 }
 
 func (w *world) commitOneByOne(ctx context.Context, l *lane, n int, sending func(id int)) error {
-	g, ctx := errgroup.WithContext(ctx)
+	g, committing := errgroup.WithContext(ctx)
 	g.SetLimit(16)
 	began := time.Now()
 	for i := range n {
-		if err := pause(ctx, time.Until(began.Add(time.Duration(i)*time.Second/latencyRate))); err != nil {
+		if err := pause(committing, time.Until(began.Add(time.Duration(i)*time.Second/latencyRate))); err != nil {
 			break
 		}
 		id := l.ids[i]
 		g.Go(func() error {
 			sending(id)
-			return w.commit(ctx, l, write{ids: []int{id}})
+			return w.commit(committing, l, write{ids: []int{id}})
 		})
 	}
 	err := g.Wait()

@@ -32,8 +32,11 @@ type flags struct {
 	settings
 	races int64
 	state string
-	demo  bool
-	log   string
+	// latency says that first deletes are measured with a replica stopped, at the
+	// end of the run.
+	latency bool
+	demo    bool
+	log     string
 }
 
 func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -74,6 +77,7 @@ func parse(args []string, stderr io.Writer) (f flags, err error) {
 	fs.IntVar(&f.Lanes, "lanes", 160, "how many rounds run at a time")
 	fs.IntVar(&f.Keys, "keys", 100, "how many keys a round has")
 	fs.DurationVar(&f.Fill, "fill", time.Second, "second_delete.fill")
+	fs.BoolVar(&f.latency, "latency", false, "measure first deletes with the replica stopped for 30 s, after the races")
 	fs.BoolVar(&f.demo, "demo", false, "print the table of hazards")
 	fs.StringVar(&f.log, "log", "kafka", "where events are kept: embedded or kafka")
 	caches := fs.String("caches", "", "which caches, of "+strings.Join(names, ",")+"; none given: all for -demo, else "+strings.Join(mustNot, ","))
@@ -111,7 +115,7 @@ func races(ctx context.Context, f flags, out io.Writer) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if st.races() < f.races {
+	if st.races() < f.races || f.latency && st.Replica == nil {
 		if err := race(ctx, f, st, out); err != nil {
 			return false, err
 		}
@@ -120,7 +124,7 @@ func races(ctx context.Context, f flags, out io.Writer) (ok bool, err error) {
 }
 
 func race(ctx context.Context, f flags, st *state, out io.Writer) (err error) {
-	w := &world{fill: f.Fill, keys: f.Lanes * f.Keys, kafka: f.Kafka, say: func(format string, args ...any) { fmt.Fprintf(out, "  "+format+"\n", args...) }}
+	w := &world{fill: f.Fill, keys: f.Lanes * f.Keys, kafka: f.Kafka, outage: replicaStops, say: func(format string, args ...any) { fmt.Fprintf(out, "  "+format+"\n", args...) }}
 	if err := open(ctx, w, f.Caches); err != nil {
 		return err
 	}
@@ -131,7 +135,7 @@ func race(ctx context.Context, f flags, st *state, out io.Writer) (err error) {
 		n := len(st.Batches)
 		b := batch{number: n, seed: f.Seed, fault: f.Faults[n%len(f.Faults)], races: min(f.Batch, f.races-st.races())}
 		if b.fault != calm {
-			b.least = min(40*time.Second, time.Duration(b.races)*time.Millisecond)
+			b.least = min(replicaStops+10*time.Second, time.Duration(b.races)*time.Millisecond)
 		}
 		o, err := w.run(ctx, lanes, b)
 		if err != nil {
@@ -143,5 +147,13 @@ func race(ctx context.Context, f flags, st *state, out io.Writer) (err error) {
 		}
 		line(out, st)
 	}
-	return nil
+	if f.latency && st.Replica == nil {
+		w.say("first deletes, with the replica at work and then stopped for %s", replicaStops)
+		s, err := w.stopReplicaAndMeasure(ctx, latencyCalm, replicaStops)
+		if err != nil {
+			return wrap("measure first deletes", err)
+		}
+		st.Replica = &s
+	}
+	return st.save(f.state)
 }

@@ -45,8 +45,13 @@ func report(out io.Writer, st *state) (ok bool) {
 			ok = false
 		}
 	}
+	if st.Replica != nil {
+		fmt.Fprintln(out)
+		st.Replica.print(out)
+		ok = ok && st.Replica.Stale == 0
+	}
 	fmt.Fprintf(out, "\n  %d races in %d batches and %.0f s, seed %d\n", st.races(), len(st.Batches), st.seconds(), st.Settings.Seed)
-	fmt.Fprintf(out, "  %s\n", map[bool]string{true: "GREEN", false: "RED: stale keys of " + strings.Join(mustNot, " or ")}[ok])
+	fmt.Fprintf(out, "  %s\n", map[bool]string{true: "GREEN", false: "RED: stale keys of " + strings.Join(mustNot, " or ") + ". This is a bug; please report it with what was printed above."}[ok])
 	return ok
 }
 

@@ -27,6 +27,8 @@ type settings struct {
 type state struct {
 	Settings settings  `json:"settings"`
 	Batches  []outcome `json:"batches"`
+	// Replica is the measurement of first deletes while a replica stands still.
+	Replica *stopped `json:"stopped_replica,omitempty"`
 }
 
 // resume reads a run's state; a file that is not there is a new run.

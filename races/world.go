@@ -27,6 +27,8 @@ type world struct {
 	fill  time.Duration // second_delete.fill: the bound on plain fills
 	keys  int
 	kafka bool
+	// outage is the longest time that a replica stands still.
+	outage time.Duration
 
 	env           *testenv.Env
 	dir           string // commands, configuration, the embedded log

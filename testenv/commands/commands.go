@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -40,6 +41,7 @@ func Build(ctx context.Context, dir string) error {
 type Process struct {
 	name, admin, log string
 	cmd              *exec.Cmd
+	asked            sync.Once
 	ended            chan struct{}
 	err              error // how it ended
 }
@@ -151,8 +153,10 @@ func Label(m *dto.Metric, name string) string {
 	return ""
 }
 
-// Terminate asks the process to end; Stop waits for it.
-func (p *Process) Terminate() { _ = p.cmd.Process.Signal(syscall.SIGTERM) } // it may have ended already
+// Terminate asks the process to end, once: asked again it would end at once.
+func (p *Process) Terminate() {
+	p.asked.Do(func() { _ = p.cmd.Process.Signal(syscall.SIGTERM) }) // it may have ended already
+}
 
 // Stop asks the process to end, and kills it if it does not within 15 s.
 func (p *Process) Stop() error {
