@@ -17,6 +17,11 @@ func (w *worker) confirm(ctx context.Context) error {
 	if w.stalls == nil {
 		return nil
 	}
+	since, err := w.stalls.Calm(ctx, time.Now()) // begins to watch, before there is a delete to judge
+	if err != nil {
+		return err
+	}
+	w.confirmed(nil, since)
 	b := w.backlog
 	for {
 		b.mu.Lock()

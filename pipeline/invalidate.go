@@ -161,7 +161,7 @@ func (w *worker) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
-	for _, fn := range []func(context.Context) error{w.firstPass, w.secondPass, w.confirm, w.reportGap, w.sweep, w.store} {
+	for _, fn := range []func(context.Context) error{w.firstPass, w.secondPass, w.confirm, w.reportGap, w.sweep, w.post, w.store} {
 		wg.Go(func() {
 			if err := fn(ctx); err != nil {
 				cancel(err)

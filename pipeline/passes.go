@@ -32,9 +32,21 @@ func (w *worker) firstPass(ctx context.Context) error {
 		if len(p.patterns) > 0 {
 			w.sweeper.add(First, from, waitFor{need: p.need, unnamed: p.unnamed, seen: seen}, p.fill, p.patterns)
 		}
+		w.handled(p)
 		w.backlog.push(&step{start: from, end: f.Next, seen: seen, sent: sent, replied: replied, plan: p})
 		from = f.Next
 	}
+}
+
+// handled says that the first pass has done what a plan asks for; its sweeps are
+// owed by now.
+func (w *worker) handled(p *plan) {
+	if p.progress == nil {
+		return
+	}
+	w.backlog.mu.Lock()
+	defer w.backlog.mu.Unlock()
+	w.passed[0] = p.progress
 }
 
 // report makes known, once, what will be over-invalidated and why (I8).

@@ -31,6 +31,7 @@ type plan struct {
 
 // progressRecord is what a progress record says.
 type progressRecord struct {
+	offset                int64
 	source                string
 	gtids                 string // the set as it is written
 	partition, partitions int
@@ -138,7 +139,7 @@ func (pl *planner) plan(partition string, msgs []Message) *plan {
 			continue
 		}
 		if e.Kind == KindProgress {
-			p.progress = &progressRecord{source: e.Source, gtids: e.GTID, partition: e.Partition, partitions: e.Partitions}
+			p.progress = &progressRecord{offset: m.Offset, source: e.Source, gtids: e.GTID, partition: e.Partition, partitions: e.Partitions}
 			continue
 		}
 		p.events++

@@ -187,8 +187,10 @@ func (w *worker) counts(fill time.Duration) bool { return w.stalls == nil || fil
 
 // retired is called for each step that the second cursor has passed.
 func (w *worker) retired(s *step) {
-	if s.plan.progress != nil {
-		w.passed[1] = s.plan.progress
+	p := s.plan.progress
+	if p != nil && (w.passed[1] == nil || w.passed[1].offset < p.offset) { // not when it is passed again
+		w.passed[1] = p
+		w.backlog.wake()
 	}
 }
 

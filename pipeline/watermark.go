@@ -1,0 +1,150 @@
+package pipeline
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/doubletap-cdc/doubletap/gtid"
+)
+
+// Applications see how far the passes are, and whether they may trust the cache,
+// by what is posted here. It runs beside the passes: a slow Redis delays what is
+// posted, and nothing else.
+
+const (
+	postLeast  = 100 * time.Millisecond // between two posts
+	postEvery  = time.Second            // where nothing changes
+	postWithin = 2 * time.Second        // a post is given up then, and made anew
+	trustFor   = 5 * time.Second        // how long a post vouches for the cache
+)
+
+// allRules stands for every rule in Watermark.Untrusted.
+const allRules = "*"
+
+// poster makes and posts a partition's watermarks.
+type poster struct {
+	*worker
+	first, second *progressRecord
+	handled       gtid.Set // what the first pass has handled: the set of first
+}
+
+// post posts the partition's watermark when it has changed and every second,
+// until ctx ends. Before the first progress record there is none.
+func (w *worker) post(ctx context.Context) error {
+	if w.Watermarks == nil {
+		return nil
+	}
+	p := poster{worker: w}
+	var last Watermark
+	var at time.Time
+	for {
+		b := w.backlog
+		b.mu.Lock()
+		changed := b.changed
+		b.mu.Unlock()
+		m, ok := p.watermark()
+		if ok && (!sameMark(m, last) || time.Since(at) >= postEvery) {
+			last, at = m, time.Now()
+			if !p.posted(ctx, m) {
+				last = Watermark{}
+			}
+		}
+		if err := sleep(ctx, postLeast); err != nil {
+			return err
+		}
+		t := time.NewTimer(max(0, time.Until(at.Add(postEvery))))
+		if !ok {
+			t.Reset(postEvery)
+		}
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return context.Cause(ctx)
+		case <-changed:
+		case <-t.C:
+		}
+		t.Stop()
+	}
+}
+
+func sameMark(a, b Watermark) bool {
+	return a.First == b.First && a.Second == b.Second && a.Partitions == b.Partitions && a.Partition == b.Partition &&
+		a.Source == b.Source && slices.Equal(a.Untrusted, b.Untrusted)
+}
+
+func (p *poster) posted(ctx context.Context, m Watermark) bool {
+	ctx, cancel := context.WithTimeout(ctx, postWithin)
+	defer cancel()
+	if err := p.Watermarks.Post(ctx, m, trustFor); err != nil {
+		if p.Hooks.Retry != nil && ctx.Err() == nil {
+			p.Hooks.Retry("post watermark", 1, err, postLeast)
+		}
+		return false
+	}
+	if p.Hooks.Posted != nil {
+		p.Hooks.Posted(p.p.Name(), m)
+	}
+	return true
+}
+
+// watermark makes the partition's watermark.
+func (p *poster) watermark() (m Watermark, ok bool) {
+	b := p.backlog
+	b.mu.Lock()
+	first, second := p.passed[0], p.passed[1]
+	b.mu.Unlock()
+	// What the sweeper owes is read after the passes' places: a sweep that is
+	// asked for in between belongs to later records.
+	owed := p.sweeper.lowest()
+	patterns, gap := p.sweeper.owesFirst()
+	if first == nil {
+		return m, false
+	}
+	if first != p.first {
+		p.first = first
+		p.handled, _ = gtid.Parse(first.gtids) // the empty set is never trusted
+	}
+	if second != nil && owed.Second > second.offset {
+		p.second = second
+	}
+	m = Watermark{Source: first.source, Partition: first.partition, Partitions: first.partitions, First: first.gtids}
+	if p.second != nil {
+		m.Second = p.second.gtids
+	}
+	switch {
+	case gap || !p.timely():
+		m.Untrusted = []string{allRules}
+	default:
+		for _, r := range p.Schema.Rules() {
+			if slices.Contains(patterns, r.Pattern()) {
+				m.Untrusted = append(m.Untrusted, r.Name())
+			}
+		}
+	}
+	return m, true
+}
+
+// timely says that all which the source showed up to MaxLag ago is handled by
+// the first pass.
+func (p *poster) timely() bool {
+	if p.Readers == nil {
+		return false
+	}
+	asked, ok := p.Readers.within(p.handled)
+	return ok && time.Since(asked) <= p.MaxLag
+}
+
+// owesFirst returns the patterns that the first pass still owes, or that it owes
+// everything for a gap.
+func (s *sweeper) owesFirst() (patterns []string, gap bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.owed {
+		if o.pass == First {
+			patterns = append(patterns, o.patterns...)
+			gap = gap || o.from < 0
+		}
+	}
+	return patterns, gap
+}

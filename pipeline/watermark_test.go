@@ -1,0 +1,224 @@
+package pipeline_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/doubletap-cdc/doubletap/pipeline"
+	"github.com/doubletap-cdc/doubletap/pipeline/pipelinetest"
+)
+
+const uuid = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
+
+func upTo(n int) string { return fmt.Sprintf("%s:1-%d", uuid, n) }
+
+// board keeps what was posted.
+type board struct {
+	mu    sync.Mutex
+	posts []pipeline.Watermark
+	at    []time.Time
+	err   error
+	hang  bool
+}
+
+func (b *board) Post(ctx context.Context, w pipeline.Watermark, _ time.Duration) error {
+	b.mu.Lock()
+	hang, err := b.hang, b.err
+	b.mu.Unlock()
+	if hang {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err == nil {
+		b.posts, b.at = append(b.posts, w), append(b.at, time.Now())
+	}
+	return err
+}
+
+func (b *board) last() pipeline.Watermark {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.posts) == 0 {
+		return pipeline.Watermark{}
+	}
+	return b.posts[len(b.posts)-1]
+}
+
+// gated is a bench with readers.
+type gated struct {
+	*bench
+	source  *pipelinetest.Server
+	servers []*pipelinetest.Server
+	out     []pipeline.ReaderOutInfo
+	stalled []pipeline.StallInfo
+}
+
+// newGated makes one whose servers show n transactions each.
+func newGated(t *testing.T, shows ...int) *gated {
+	g := &gated{bench: newBench(t), source: pipelinetest.NewServer("source", upTo(1000))}
+	g.Readers = &pipeline.Readers{Source: g.source, MaxWait: 10 * time.Minute}
+	for i, n := range shows {
+		s := pipelinetest.NewServer(fmt.Sprintf("r%d", i+1), upTo(n))
+		g.servers = append(g.servers, s)
+		g.Readers.Servers = append(g.Readers.Servers, s)
+	}
+	g.Fallback = 30 * time.Second
+	g.Hooks.ReaderOut = func(o pipeline.ReaderOutInfo) { lock(g.bench, func() { g.out = append(g.out, o) }) }
+	g.Hooks.Stalled = func(s pipeline.StallInfo) { lock(g.bench, func() { g.stalled = append(g.stalled, s) }) }
+	return g
+}
+
+// start runs the readers and the invalidator.
+func (g *gated) start() (stop func() error) {
+	readers := g.Readers // a new one: nothing of an earlier process
+	inv := pipeline.Invalidator{
+		Schema: g.Schema, Deleter: g.Deleter, DeadLetters: g.DeadLetters, Hooks: g.Hooks, Fill: g.Fill, Memory: g.Memory,
+		Readers:  &pipeline.Readers{Source: readers.Source, Servers: readers.Servers, MaxWait: readers.MaxWait, Hooks: g.Hooks},
+		Fallback: g.Fallback, Gateless: g.Gateless, Watermarks: g.Watermarks, MaxLag: g.MaxLag,
+	}
+	g.Readers = inv.Readers
+	stopReaders := start(g.t, inv.Readers.Run)
+	stopInvalidator := start(g.t, func(ctx context.Context) error { return inv.Run(ctx, g.log.Consumer()) })
+	return func() error {
+		err := stopInvalidator()
+		if e := stopReaders(); err == nil {
+			err = e
+		}
+		return err
+	}
+}
+
+// commit appends the event of transaction n, which changes cart n.
+func (g *gated) commit(n int) {
+	g.event(fmt.Sprintf(`"kind":"changes","gtid":"%s:%d","tables":[{"db":"shop","table":"cart","columns":["id"],"rows":[{"after":[%d]}]}]`, uuid, n, n))
+}
+
+func (g *gated) progress(n int) {
+	g.event(fmt.Sprintf(`"kind":"progress","source":"shop","gtid":%q,"partition":2,"partitions":4`, upTo(n)))
+}
+
+func (g *gated) truncate(n int) {
+	g.event(fmt.Sprintf(`"kind":"invalidate","gtid":"%s:%d","scopes":[{"db":"shop","table":"item"}],"reason":"TRUNCATE"`, uuid, n))
+}
+
+func TestWatermark(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newGated(t, 1000)
+		b := new(board)
+		g.Watermarks, g.MaxLag = b, 10*time.Second
+		stop := g.start()
+		g.commit(1)
+		g.after(3 * time.Second)
+		if len(b.posts) > 0 {
+			t.Fatalf("posted %+v before any progress", b.posts)
+		}
+		g.progress(1000)
+		g.after(3200 * time.Millisecond)
+		want := pipeline.Watermark{Source: "shop", Partition: 2, Partitions: 4, First: upTo(1000)}
+		if got := b.last(); !sameMark(got, want) {
+			t.Errorf("posted %+v, want %+v", got, want)
+		}
+		g.after(12 * time.Second) // the second delete is due at 10 s
+		want.Second = upTo(1000)
+		if got := b.last(); !sameMark(got, want) {
+			t.Errorf("posted %+v, want %+v", got, want)
+		}
+		if n := len(b.posts); n < 9 || n > 13 {
+			t.Errorf("%d posts in 9 s", n)
+		}
+
+		// The source goes on, and no progress comes: the cache is trusted no longer.
+		g.source.Show(upTo(1001))
+		g.after(20 * time.Second)
+		if got := b.last(); len(got.Untrusted) > 0 {
+			t.Errorf("untrusted after 8 s: %+v", got)
+		}
+		g.after(26 * time.Second)
+		want.Untrusted = []string{"*"}
+		if got := b.last(); !sameMark(got, want) {
+			t.Errorf("posted %+v, want %+v", got, want)
+		}
+		g.progress(1001)
+		g.after(27 * time.Second)
+		want.First, want.Second, want.Untrusted = upTo(1001), upTo(1001), nil
+		if got := b.last(); !sameMark(got, want) {
+			t.Errorf("posted %+v, want %+v", got, want)
+		}
+		// The source does not answer: nobody knows.
+		g.source.Down(true)
+		g.after(40 * time.Second)
+		if got := b.last(); !slices.Equal(got.Untrusted, []string{"*"}) {
+			t.Errorf("posted %+v without the source", got)
+		}
+		stopped(t, stop)
+	})
+}
+
+func sameMark(a, b pipeline.Watermark) bool { return fmt.Sprint(a) == fmt.Sprint(b) }
+
+// A sweep that is owed makes its rules untrusted, a gap all of them; the second
+// set waits for second sweeps.
+func TestWatermarkAndSweeps(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newGated(t, 1000)
+		b := new(board)
+		g.Watermarks, g.MaxLag = b, 10*time.Second
+		g.redis.Inject(slowSweeps(g.bench, func() time.Duration { return 4 * time.Second }))
+		g.log.SetGap(0, "another log")
+		g.progress(1000)
+		stop := g.start()
+		g.after(2 * time.Second)
+		if got := b.last(); got.First != upTo(1000) || got.Second != "" || !slices.Equal(got.Untrusted, []string{"*"}) {
+			t.Errorf("posted %+v in a gap", got)
+		}
+		g.after(6 * time.Second)
+		if got := b.last(); len(got.Untrusted) > 0 || got.Second != "" {
+			t.Errorf("posted %+v after the first sweep", got)
+		}
+		g.after(30 * time.Second)
+		if got := b.last(); len(got.Untrusted) > 0 || got.Second != upTo(1000) {
+			t.Errorf("posted %+v after the second sweep", got)
+		}
+		g.truncate(1000)
+		g.progress(1000)
+		g.after(32 * time.Second)
+		if got := b.last(); !slices.Equal(got.Untrusted, []string{"item", "category-items"}) {
+			t.Errorf("posted %+v while item is swept", got)
+		}
+		g.after(36 * time.Second)
+		if got := b.last(); len(got.Untrusted) > 0 {
+			t.Errorf("posted %+v after the sweep", got)
+		}
+		stopped(t, stop)
+	})
+}
+
+// A Redis that takes no post holds up nothing.
+func TestSlowPosts(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newGated(t, 1000)
+		b := &board{hang: true}
+		g.Watermarks, g.MaxLag = b, 10*time.Second
+		stop := g.start()
+		g.commit(1)
+		g.progress(1)
+		g.after(15 * time.Second)
+		g.wantCalls("0s cart:1", "10s cart:1")
+		b.mu.Lock()
+		b.hang = false
+		b.mu.Unlock()
+		g.after(20 * time.Second)
+		if b.last().Second != upTo(1) {
+			t.Errorf("posted %+v", b.last())
+		}
+		stopped(t, stop)
+		synctest.Wait()
+	})
+}
