@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/doubletap-cdc/doubletap/gtid"
 	"github.com/doubletap-cdc/doubletap/keys"
 )
 
@@ -114,10 +115,12 @@ func (c *Client) Key(rule string, values ...any) (Key, error) {
 type Value struct {
 	Data  []byte // the caller's own; nil unless Found
 	Found bool   // false: there is no row
-	// Token stands for the transactions that the value is known to contain, ""
-	// where that is not known. Given to a later [Client.GetAfter], it lets nobody
-	// see an older value.
+	// Token stands for all transactions that the value may show, "" where they are
+	// not known. Given to a later [Client.GetAfter], it lets nobody see an older
+	// value.
 	Token Seen
+
+	least gtid.Set // transactions that the value certainly shows
 }
 
 // Fill reads one key's value from the database. All that it reads must come from

@@ -3,8 +3,6 @@ package cache
 import (
 	"crypto/rand"
 	"encoding/binary"
-
-	"github.com/doubletap-cdc/doubletap/gtid"
 )
 
 // What a key can hold (docs/cache-protocol.md). The zero byte at the beginning is
@@ -38,9 +36,9 @@ const (
 // entry is what a key was found to hold.
 type entry struct {
 	kind  kind
-	token token    // of a lease
-	held  gtid.Set // what a value or a negative entry is known to contain; may be empty
-	data  []byte   // of a value
+	token token  // of a lease
+	known bounds // of what a value, or that there is none, was made from
+	data  []byte // of a value
 }
 
 // parseEntry reads a key's bytes, to which the entry's data points. What it cannot
@@ -70,9 +68,11 @@ func parseEntry(b []byte) entry {
 		return bad
 	}
 	header, data := rest[width:width+int(n)], rest[width+int(n):]
-	if len(header) > 0 && e.held.UnmarshalBinary(header) != nil || e.kind == negative && len(data) > 0 {
+	known, ok := parseBounds(header)
+	if !ok || e.kind == negative && len(data) > 0 {
 		return bad
 	}
+	e.known = known
 	if e.kind == valued {
 		e.data = data
 	}
@@ -81,12 +81,9 @@ func parseEntry(b []byte) entry {
 
 // marshal returns the bytes of a value or a negative entry.
 func (e entry) marshal() ([]byte, error) {
-	var header []byte
-	if !e.held.Empty() {
-		var err error
-		if header, err = e.held.MarshalBinary(); err != nil {
-			return nil, err
-		}
+	header, err := e.known.marshal()
+	if err != nil {
+		return nil, err
 	}
 	b := make([]byte, 0, len(valuePrefix)+binary.MaxVarintLen64+len(header)+len(e.data))
 	if e.kind == negative {
@@ -101,9 +98,9 @@ func (e entry) marshal() ([]byte, error) {
 // value returns what a Get gives its caller. It shares the entry's data.
 func (e entry) value() Value {
 	// A set too long for a token is rare, and means only that less is known.
-	seen, _ := seenOf(e.held)
+	seen, _ := seenOf(e.known.most)
 	if e.kind != valued {
-		return Value{Token: seen}
+		return Value{Token: seen, least: e.known.least}
 	}
-	return Value{Data: e.data, Found: true, Token: seen}
+	return Value{Data: e.data, Found: true, Token: seen, least: e.known.least}
 }

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-
-	"github.com/doubletap-cdc/doubletap/gtid"
 )
 
 // Querier reads from a snapshot. It is of use only until the fill returns that it
@@ -37,11 +35,11 @@ func (q querier) PrepareContext(ctx context.Context, query string) (*sql.Stmt, e
 // load reads one key in a snapshot of its own, which begins after the call.
 func load(ctx context.Context, db *sql.DB, key Key, fill Fill) (entry, error) {
 	e := entry{kind: valued}
-	held, err := snapshotted(ctx, db, func(ctx context.Context, q Querier) (err error) {
+	known, err := snapshotted(ctx, db, func(ctx context.Context, q Querier) (err error) {
 		e.data, err = fill(ctx, q)
 		return err
 	})
-	e.held = held
+	e.known = known
 	if errors.Is(err, ErrNotFound) || errors.Is(err, sql.ErrNoRows) {
 		e.kind, e.data = negative, nil
 		return e, nil
@@ -54,7 +52,7 @@ func load(ctx context.Context, db *sql.DB, key Key, fill Fill) (entry, error) {
 
 // snapshotted calls read within a snapshot. Rows that it leaves open are closed, so
 // that the connection can be used again.
-func snapshotted(ctx context.Context, db *sql.DB, read func(context.Context, Querier) error) (gtid.Set, error) {
+func snapshotted(ctx context.Context, db *sql.DB, read func(context.Context, Querier) error) (bounds, error) {
 	return inSnapshot(ctx, db, func(conn *sql.Conn) error {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()

@@ -6,6 +6,8 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"regexp"
+	"strings"
 
 	"github.com/doubletap-cdc/doubletap/gtid"
 )
@@ -15,13 +17,13 @@ import (
 var ErrUnsafeSession = errors.New("a fill must not read through this session")
 
 // inSnapshot takes a connection from db, opens a snapshot, calls read, and ends
-// the snapshot. It returns transactions that the snapshot is known to hold; the
-// set is empty where the server cannot say. The snapshot begins after the call, so
-// a lease taken before is older (docs/cache-protocol.md says why that is needed).
-func inSnapshot(ctx context.Context, db *sql.DB, read func(*sql.Conn) error) (gtid.Set, error) {
+// the snapshot. It returns bounds of what the snapshot shows. The snapshot begins
+// after the call, so a lease taken before is older (docs/cache-protocol.md says why
+// that is needed).
+func inSnapshot(ctx context.Context, db *sql.DB, read func(*sql.Conn) error) (bounds, error) {
 	conn, err := db.Conn(ctx)
 	if err != nil {
-		return gtid.Set{}, fmt.Errorf("connect for a fill: %w", err)
+		return bounds{}, fmt.Errorf("connect for a fill: %w", err)
 	}
 	defer func() {
 		// Also where read panics. No snapshot may stay open in the pool: the next one
@@ -31,67 +33,138 @@ func inSnapshot(ctx context.Context, db *sql.DB, read func(*sql.Conn) error) (gt
 		}
 		_ = conn.Close()
 	}()
-	held, err := openSnapshot(ctx, conn)
+	b, err := openSnapshot(ctx, conn)
 	if err != nil {
-		return gtid.Set{}, err
+		return bounds{}, err
 	}
-	return held, read(conn)
+	return b, read(conn)
 }
 
-// sessionSQL asks either server in one round trip, as executedSQL does. What it
-// reads of GTIDs is visible to every snapshot that is opened after it:
-//
-//   - MySQL adds to gtid_executed after the commit in the engine.
-//   - MariaDB adds to gtid_binlog_pos before it. But outside a snapshot the status
-//     variables binlog_snapshot_% are the place in the binlog up to which engines
-//     have committed; it is worth nothing where each thread commits for itself.
-//     Inside a snapshot they are early after all: measured on 11.8.6, 8 of 3,600
-//     snapshots under load did not show the last group of commits before their
-//     place, against 0 of 7,000 here. BINLOG_GTID_POS takes less than 1 ms since
-//     11.4, which indexes binlogs; before, the server reads the file up to there.
-//   - MariaDB adds to gtid_slave_pos after the commit of what it replicates: that is
-//     all that a replica without a binlog has.
-const sessionSQL = `SELECT @@SESSION.autocommit,
-	/*!50700 @@SESSION.transaction_isolation, FALSE, @@GLOBAL.gtid_executed, FALSE */
-	/*M! @@SESSION.tx_isolation, @@SESSION.in_transaction, @@GLOBAL.gtid_slave_pos,
-	     @@GLOBAL.log_bin AND @@GLOBAL.binlog_optimize_thread_scheduling */`
-
-// binlogSQL is for a MariaDB server that has a binlog; others refuse it.
-const binlogSQL = `SELECT BINLOG_GTID_POS(
-	(SELECT variable_value FROM information_schema.session_status WHERE variable_name = 'binlog_snapshot_file'),
-	(SELECT variable_value FROM information_schema.session_status WHERE variable_name = 'binlog_snapshot_position'))`
-
 // openSnapshot checks a session and opens a read-only snapshot in it.
-func openSnapshot(ctx context.Context, conn *sql.Conn) (held gtid.Set, err error) {
-	var autocommit, inside, binlog bool
-	var isolation string
-	var shown, own sql.NullString
-	err = conn.QueryRowContext(ctx, sessionSQL).Scan(&autocommit, &isolation, &inside, &shown, &binlog)
-	switch {
-	case err != nil:
-		return held, fmt.Errorf("read a session's settings: %w", err)
-	case !autocommit:
-		return held, fmt.Errorf("%w: autocommit is off: leave it on (the default; look for it in the data source name and in init_connect)", ErrUnsafeSession)
-	case isolation == "READ-UNCOMMITTED":
-		return held, fmt.Errorf("%w: its isolation level is READ UNCOMMITTED: use REPEATABLE READ (the default)", ErrUnsafeSession)
-	case inside:
-		return held, fmt.Errorf("%w: a transaction is open in it: end each one on the connection that it began on", ErrUnsafeSession)
+func openSnapshot(ctx context.Context, conn *sql.Conn) (b bounds, err error) {
+	s, err := readSession(ctx, conn)
+	if err != nil {
+		return b, err
 	}
-	if binlog {
-		if err := conn.QueryRowContext(ctx, binlogSQL).Scan(&own); err != nil {
-			return held, fmt.Errorf("read a place in the binlog: %w", err)
-		}
-	}
-	if held, err = gtid.Parse(shown.String + "," + own.String); err != nil {
-		return held, err
+	if b.least, err = s.least(ctx, conn); err != nil {
+		return b, fmt.Errorf("read what a snapshot will show: %w", err)
 	}
 	// Below REPEATABLE READ the words CONSISTENT SNAPSHOT mean nothing. The servers
 	// refuse this statement inside a transaction, which MySQL does not show otherwise.
 	if _, err := conn.ExecContext(ctx, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"); err != nil {
-		return held, fmt.Errorf("prepare a snapshot (is a transaction left open on a pooled connection?): %w", err)
+		return b, fmt.Errorf("prepare a snapshot (is a transaction left open on a pooled connection?): %w", err)
 	}
 	if _, err := conn.ExecContext(ctx, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"); err != nil {
-		return held, fmt.Errorf("open a snapshot: %w", err)
+		return b, fmt.Errorf("open a snapshot: %w", err)
 	}
-	return held, nil
+	if b.most, err = s.most(ctx, conn); err != nil {
+		return b, fmt.Errorf("read what a snapshot may show: %w", err)
+	}
+	return b, nil
+}
+
+// session is what a connection says of itself and its server.
+type session struct {
+	shown  string // a GTID set that every later snapshot shows
+	binlog bool   // a MariaDB server whose binlog has a place that is shown
+	hidden bool   // a MariaDB server that does not log what it replicates
+}
+
+// sessionSQL asks either server in one round trip, as executedSQL does. MySQL adds
+// to gtid_executed, and MariaDB to gtid_slave_pos, after the commit in the engine.
+const sessionSQL = `SELECT @@SESSION.autocommit,
+	/*!50700 @@SESSION.transaction_isolation, FALSE, @@GLOBAL.gtid_executed, FALSE, FALSE */
+	/*M! @@SESSION.tx_isolation, @@SESSION.in_transaction, @@GLOBAL.gtid_slave_pos,
+	     @@GLOBAL.log_bin AND @@GLOBAL.binlog_optimize_thread_scheduling,
+	     @@GLOBAL.gtid_slave_pos <> '' AND NOT (@@GLOBAL.log_bin AND @@GLOBAL.log_slave_updates) */`
+
+func readSession(ctx context.Context, conn *sql.Conn) (s session, err error) {
+	var autocommit, inside bool
+	var isolation string
+	err = conn.QueryRowContext(ctx, sessionSQL).Scan(&autocommit, &isolation, &inside, &s.shown, &s.binlog, &s.hidden)
+	switch {
+	case err != nil:
+		return s, fmt.Errorf("read a session's settings: %w", err)
+	case !autocommit:
+		return s, fmt.Errorf("%w: autocommit is off: leave it on (the default; look for it in the data source name and in init_connect)", ErrUnsafeSession)
+	case isolation == "READ-UNCOMMITTED":
+		return s, fmt.Errorf("%w: its isolation level is READ UNCOMMITTED: use REPEATABLE READ (the default)", ErrUnsafeSession)
+	case inside:
+		return s, fmt.Errorf("%w: a transaction is open in it: end each one on the connection that it began on", ErrUnsafeSession)
+	}
+	return s, nil
+}
+
+// binlogSQL is the GTID position up to which the engines of a MariaDB server have
+// committed: that is what binlog_snapshot_% are outside a snapshot, where each
+// thread does not commit for itself. (gtid_binlog_pos is ahead of the engines.
+// And inside a snapshot binlog_snapshot_% are early now and then: measured on
+// 11.8.6 under load, 8 of 3,600 snapshots did not show the last group of commits
+// before their place, against 0 of 7,000 here.) BINLOG_GTID_POS takes less than
+// 1 ms since 11.4, which indexes binlogs; before, the server reads the file up to
+// the place. Servers without a binlog refuse it.
+const binlogSQL = `SELECT BINLOG_GTID_POS(
+	(SELECT variable_value FROM information_schema.session_status WHERE variable_name = 'binlog_snapshot_file'),
+	(SELECT variable_value FROM information_schema.session_status WHERE variable_name = 'binlog_snapshot_position'))`
+
+// least is asked before the snapshot is opened.
+func (s session) least(ctx context.Context, conn *sql.Conn) (gtid.Set, error) {
+	var own sql.NullString
+	if s.binlog {
+		if err := conn.QueryRowContext(ctx, binlogSQL).Scan(&own); err != nil {
+			return gtid.Set{}, err
+		}
+	}
+	return gtid.Parse(s.shown + "," + own.String)
+}
+
+// ownedSQL is asked once the snapshot is open. What it shows may not yet be in
+// gtid_executed, but then it is still owned by the thread that commits it; so the
+// owned ones are read first. MariaDB writes the binlog before it commits.
+const ownedSQL = `SELECT /*!50700 @@GLOBAL.gtid_owned, @@GLOBAL.gtid_executed */ /*M! @@GLOBAL.gtid_binlog_pos, @@GLOBAL.gtid_slave_pos */`
+
+// slavePosSQL is what a MariaDB snapshot shows of what was replicated: exactly,
+// because it is stored in the transactions that it names.
+const slavePosSQL = `SELECT GROUP_CONCAT(CONCAT_WS('-', domain_id, server_id, seq_no)) FROM mysql.gtid_slave_pos`
+
+// ownedSet reads gtid_owned: GTIDs of the form "uuid:7#12" or "uuid:tag:7#12", where
+// 12 is a thread. MySQL 9.7 prints nothing between them, not even where the next
+// UUID begins with digits.
+func ownedSet(text string) string {
+	var b strings.Builder
+	found := uuid.FindAllStringIndex(text, -1)
+	for i, at := range found {
+		end := len(text)
+		if i+1 < len(found) {
+			end = found[i+1][0]
+		}
+		b.WriteString(strings.Trim(owner.ReplaceAllString(text[at[0]:end], ""), ", \n"))
+		b.WriteByte(',')
+	}
+	return b.String()
+}
+
+var (
+	uuid  = regexp.MustCompile("[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+	owner = regexp.MustCompile("#[0-9]+")
+)
+
+// most is asked inside the snapshot.
+func (s session) most(ctx context.Context, conn *sql.Conn) (gtid.Set, error) {
+	var first, second string
+	if err := conn.QueryRowContext(ctx, ownedSQL).Scan(&first, &second); err != nil {
+		return gtid.Set{}, err
+	}
+	if s.hidden {
+		// Only here, and only where its user may read the table, is it asked for.
+		var replicated sql.NullString
+		if conn.QueryRowContext(ctx, slavePosSQL).Scan(&replicated) != nil || !replicated.Valid {
+			return gtid.Set{}, ctx.Err()
+		}
+		second = replicated.String
+	}
+	if strings.ContainsRune(first, '#') {
+		first = ownedSet(first)
+	}
+	return gtid.Parse(first + "," + second)
 }
