@@ -155,8 +155,15 @@ type again struct {
 	has gtid.Set
 }
 
-func (a *again) skips(start, end int64, p *plan) bool {
-	return a != nil && end <= a.end && !p.unnamed && a.has.HasAll(p.need)
+func (a *again) skips(offset int64, name string) bool {
+	if a == nil || offset >= a.end || name == "" {
+		return false
+	}
+	if a.has.Has(name) {
+		return true
+	}
+	set, err := gtid.Parse(name)
+	return err == nil && !set.Empty() && a.has.HasAll(set)
 }
 
 // sighted returns the sighting of a reader.

@@ -114,8 +114,9 @@ func (w *worker) reread(ctx context.Context, pl *planner, s step) error {
 	for len(msgs) > 0 && msgs[len(msgs)-1].Offset >= s.end {
 		msgs = msgs[:len(msgs)-1]
 	}
+	pl.skip = w.again
 	s.plan = pl.plan(w.p.Name(), msgs)
-	if len(s.plan.patterns) > 0 && s.start < w.began && !w.again.skips(s.start, s.end, s.plan) {
+	if len(s.plan.patterns) > 0 && s.start < w.began {
 		// An earlier owner made the first sweep, or the second was made without a
 		// reader that is back: it is still owed.
 		w.sweeper.add(Second, s.start, waitFor{need: s.plan.need, unnamed: s.plan.unnamed, seen: s.seen}, s.plan.fill, s.plan.patterns)

@@ -108,6 +108,7 @@ type planner struct {
 	lanes    *lanes
 	keys     [][]string     // by lane, of the plan at hand
 	seen     map[string]int // the lane of each of them
+	skip     *again         // what need not be planned; nil: nothing
 	gtid     string         // the last one
 	bindings map[string]*keys.Binding
 	result   keys.Result
@@ -140,6 +141,9 @@ func (pl *planner) plan(partition string, msgs []Message) *plan {
 		}
 		if e.Kind == KindProgress {
 			p.progress = &progressRecord{offset: m.Offset, source: e.Source, gtids: e.GTID, partition: e.Partition, partitions: e.Partitions}
+			continue
+		}
+		if pl.skip.skips(m.Offset, e.GTID) {
 			continue
 		}
 		p.events++

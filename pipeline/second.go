@@ -144,12 +144,11 @@ func (w *worker) waitOf(s *step) waitFor {
 // holds the backlog's mutex.
 func (w *worker) enlist(s *step) (told []DeletedInfo) {
 	b := w.backlog
-	skip := w.again.skips(s.start, s.end, s.plan)
 	var skipped []string
 	for i, fill := range w.lanes.fills {
 		ks := s.plan.lane(i)
 		switch {
-		case len(ks) == 0 || skip:
+		case len(ks) == 0:
 		case !s.sent.IsZero() && !s.sent.Before(w.due(s.shown, s.release, fill, b.calm)):
 			skipped = append(skipped, ks...)
 			if w.counts(fill) {

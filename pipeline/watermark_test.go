@@ -15,7 +15,13 @@ import (
 
 const uuid = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 
-func upTo(n int) string { return fmt.Sprintf("%s:1-%d", uuid, n) }
+// upTo is the set of the first n transactions.
+func upTo(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s:1-%d", uuid, n)
+}
 
 // board keeps what was posted.
 type board struct {
