@@ -32,9 +32,15 @@ func (c *Client) loadPast(ctx context.Context, db *sql.DB, key Key, fill Fill, w
 	id := turnKey{key, db}
 	cl := newCall()
 	start := func() {
-		c.launch(ctx, cl, func(ctx context.Context) (entry, error) {
-			return c.slotted(key, func() (entry, error) { return load(ctx, db, key, fill) })
-		}, func() { c.nextTurn(id) })
+		c.launch(ctx, func(ctx context.Context) {
+			release, err := c.slot(key)
+			if err != nil {
+				cl.err = err
+				return
+			}
+			defer release()
+			cl.entry, cl.err = load(ctx, db, key, fill)
+		}, func() { c.nextTurn(id) }, cl)
 	}
 	c.mu.Lock()
 	t := c.turns[id]
@@ -71,16 +77,8 @@ func (c *Client) nextTurn(id turnKey) {
 	}
 }
 
-// slotted calls f if fewer than Options.MaxLoads loads of the key's rule run.
-func (c *Client) slotted(key Key, f func() (entry, error)) (entry, error) {
-	release, err := c.slot(key)
-	if err != nil {
-		return entry{}, err
-	}
-	defer release()
-	return f()
-}
-
+// slot takes one of the places for loads that bypass the cache, of which each rule
+// has Options.MaxLoads.
 func (c *Client) slot(key Key) (release func(), err error) {
 	slots := c.slots[key.rule]
 	select {

@@ -69,7 +69,7 @@ type call struct {
 
 	// Of Client.mu.
 	waiting int
-	cancel  context.CancelFunc // nil until the load runs
+	cancel  func() // nil until the load runs; called once, when nobody waits any longer
 }
 
 // errNoFill says that a call ended before its load ran: whoever waits for it must
@@ -86,6 +86,15 @@ func (cl *call) join() bool {
 	}
 	cl.waiting++
 	return true
+}
+
+// join counts the caller among those who wait for each of its own calls.
+func (c *Client) join(calls ...*call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, cl := range calls {
+		cl.waiting++
+	}
 }
 
 // await waits for a call that was joined. The load is cancelled when nobody waits.
@@ -111,37 +120,52 @@ func (c *Client) await(ctx context.Context, cl *call) (Value, error) {
 	return v, nil
 }
 
-// launch runs the call's load in the background, with the values of ctx. ended is
-// called with its result in place, before those who wait see it.
-func (c *Client) launch(ctx context.Context, cl *call, run func(context.Context) (entry, error), ended func()) {
+// launch runs a load in the background, with the values of ctx. It is for all the
+// calls: run puts their results in place, and it is cancelled when nobody waits for
+// any of them. ended is called before those who wait see the results.
+func (c *Client) launch(ctx context.Context, run func(context.Context), ended func(), calls ...*call) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	wanted := int64(len(calls)) // of Client.mu
 	c.mu.Lock()
 	closed := c.closed
 	if !closed {
 		c.running.Add(1)
 	}
-	cl.cancel = cancel
-	if cl.waiting == 0 {
-		cancel()
+	for _, cl := range calls {
+		cl.cancel = func() {
+			if wanted--; wanted == 0 {
+				cancel()
+			}
+		}
+		if cl.waiting == 0 {
+			cl.cancel()
+		}
 	}
 	c.mu.Unlock()
-	if closed {
+	finish := func() {
 		cancel()
-		cl.err = ErrClosed
 		ended()
-		close(cl.done)
+		for _, cl := range calls {
+			close(cl.done)
+		}
+	}
+	if closed {
+		for _, cl := range calls {
+			cl.err = ErrClosed
+		}
+		finish()
 		return
 	}
 	go func() {
 		defer c.running.Done()
-		defer cancel()
-		defer close(cl.done)
-		defer ended()
+		defer finish()
 		defer func() {
 			if p := recover(); p != nil {
-				cl.panicked = fmt.Errorf("a fill panicked: %v\n%s", p, debug.Stack())
+				for _, cl := range calls {
+					cl.panicked = fmt.Errorf("a fill panicked: %v\n%s", p, debug.Stack())
+				}
 			}
 		}()
-		cl.entry, cl.err = run(ctx)
+		run(ctx)
 	}()
 }
