@@ -50,22 +50,24 @@ func list(t *testing.T) (own map[string]pkg, standard map[string]bool) {
 // below says which of these packages each may depend on. keys is light, since
 // applications import it, and cache as well; the engine depends on nothing else.
 var below = map[string][]string{
-	"keys":     {"internal/nearest"},
-	"gtid":     nil,
-	"cache":    {"keys", "gtid", "internal/nearest"},
-	"pipeline": {"keys", "gtid", "internal/nearest"},
-	"binlog":   {"keys", "gtid", "internal/nearest", "pipeline"},
-	"bus":      {"keys", "gtid", "internal/nearest", "pipeline"},
-	"deleter":  {"keys", "gtid", "internal/nearest", "pipeline"},
-	"admin":    {"keys", "gtid", "internal/nearest", "pipeline"},
-	"config":   {"keys", "gtid", "internal/nearest", "pipeline"},
+	"keys":      {"internal/nearest"},
+	"gtid":      nil,
+	"watermark": {"gtid"},
+	"cache":     {"keys", "gtid", "internal/nearest", "watermark"},
+	"pipeline":  {"keys", "gtid", "internal/nearest"},
+	"binlog":    {"keys", "gtid", "internal/nearest", "pipeline"},
+	"bus":       {"keys", "gtid", "internal/nearest", "pipeline"},
+	"deleter":   {"keys", "gtid", "internal/nearest", "pipeline"},
+	"admin":     {"keys", "gtid", "internal/nearest", "pipeline"},
+	"config":    {"keys", "gtid", "internal/nearest", "pipeline"},
 }
 
 // libraries says which third parties the light packages may import.
 var libraries = map[string][]string{
-	"keys":     {"github.com/goccy/go-yaml", "github.com/expr-lang/expr"},
-	"cache":    {"github.com/redis/go-redis/v9", "github.com/sony/gobreaker/v2"},
-	"pipeline": nil,
+	"keys":      {"github.com/goccy/go-yaml", "github.com/expr-lang/expr"},
+	"watermark": {"github.com/redis/go-redis/v9"},
+	"cache":     {"github.com/redis/go-redis/v9", "github.com/sony/gobreaker/v2"},
+	"pipeline":  nil,
 }
 
 // heavy are third parties that an application must not get with the packages that

@@ -1,0 +1,125 @@
+package watermark_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/doubletap-cdc/doubletap/deleter"
+	"github.com/doubletap-cdc/doubletap/gtid"
+	"github.com/doubletap-cdc/doubletap/pipeline"
+	"github.com/doubletap-cdc/doubletap/testenv"
+	"github.com/doubletap-cdc/doubletap/testenv/envtest"
+	"github.com/doubletap-cdc/doubletap/watermark"
+)
+
+func TestMain(m *testing.M) { envtest.Main(m) }
+
+const (
+	a = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
+	b = "3e11fa47-71ca-11e1-9e33-c80aa9429563"
+)
+
+// TestPosted: what invalidators post is read as they mean it, while the log's
+// partitions come and grow.
+func TestPosted(t *testing.T) {
+	s := envtest.Redis(t)
+	c := testenv.OpenRedis(s)
+	defer c.Close()
+	d, err := deleter.New(deleter.Config{Addrs: []string{s.Addr}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	set, err := gtid.Parse(a + ":1-5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, step := range []struct {
+		post          pipeline.Watermark
+		first, second bool
+	}{
+		{pipeline.Watermark{Partition: 1, Partitions: 2, First: a + ":1-9", Second: a + ":1-9"}, false, false},
+		{pipeline.Watermark{Partition: 0, Partitions: 2, First: a + ":1-9", Second: a + ":1-4"}, true, false},
+		{pipeline.Watermark{Partition: 0, Partitions: 2, First: a + ":1-9", Second: a + ":1-5," + b + ":1"}, true, true},
+		{pipeline.Watermark{Partition: 1, Partitions: 2, First: a + ":1-4:6-9", Second: a + ":1-9"}, false, true},
+		{pipeline.Watermark{Partition: 0, Partitions: 3, First: a + ":1-9", Second: a + ":1-9"}, false, false},
+		{pipeline.Watermark{Partition: 2, Partitions: 3, First: a + ":1-9", Second: a + ":1-9"}, false, false},
+		{pipeline.Watermark{Partition: 1, Partitions: 3, First: a + ":1-9", Second: a + ":1-9"}, true, true},
+		{pipeline.Watermark{Partition: 0, Partitions: 1, First: a + ":1-6", Second: ""}, true, false},
+	} {
+		step.post.Source = "shop"
+		if err := d.Post(t.Context(), step.post, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		state, err := watermark.Read(t.Context(), c, "shop")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for pass, want := range map[watermark.Pass]bool{watermark.First: step.first, watermark.Second: step.second} {
+			missing := state.Missing(set, pass)
+			if got := state.Covers(set, pass); got != want || got != (len(missing) == 0) {
+				t.Errorf("step %d: covered by the %s pass: %v; missing %q", i, pass, got, missing)
+			}
+		}
+	}
+	other, err := watermark.Read(t.Context(), c, "another")
+	if err != nil || other.Covers(set, watermark.First) || other.Covers(gtid.Set{}, watermark.First) || len(other.Missing(set, watermark.First)) != 1 {
+		t.Errorf("of a source that nobody has: %v, %v", other, err)
+	}
+	if none := (watermark.State{}); none.Covers(gtid.Set{}, watermark.First) || len(none.Missing(set, watermark.First)) == 0 {
+		t.Error("a state that was never read covers something")
+	}
+}
+
+func TestReadTrust(t *testing.T) {
+	s := envtest.Redis(t)
+	c := testenv.OpenRedis(s)
+	defer c.Close()
+	d, err := deleter.New(deleter.Config{Addrs: []string{s.Addr}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	trust := func(want ...string) {
+		t.Helper()
+		got, err := watermark.ReadTrust(t.Context(), c, "trust")
+		if err != nil || len(got) != len(want) || len(got) > 0 && got[0] != want[0] {
+			t.Errorf("untrusted: %q, %v; want %q", got, err, want)
+		}
+	}
+	post := func(partition int, ttl time.Duration, untrusted ...string) {
+		t.Helper()
+		if err := d.Post(t.Context(), pipeline.Watermark{Source: "trust", Partition: partition, Partitions: 2, Untrusted: untrusted}, ttl); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trust("*")
+	post(0, time.Minute)
+	trust("*") // nobody speaks for partition 1
+	post(1, time.Minute)
+	trust()
+	post(1, time.Minute, "item")
+	trust("item")
+	post(1, time.Millisecond)
+	for c.Exists(t.Context(), watermark.TrustKey("trust", 1)).Val() > 0 && t.Context().Err() == nil { //nolint:revive // until it has expired
+	}
+	trust("*")
+}
+
+func TestReadRefusesWhatIsNot(t *testing.T) {
+	c := testenv.OpenRedis(envtest.Redis(t))
+	defer c.Close()
+	for source, field := range map[string]string{"no-json": "7", "no-set": `{"partitions":1,"first":"x","second":""}`} {
+		c.HSet(t.Context(), watermark.SetsKey(source), "0", field)
+		if s, err := watermark.Read(t.Context(), c, source); err == nil {
+			t.Errorf("%s is read as %v", source, s)
+		}
+	}
+	c.Set(t.Context(), watermark.SetsKey("no-hash"), "x", 0)
+	if _, err := watermark.Read(t.Context(), c, "no-hash"); err == nil {
+		t.Error("no hash, no error")
+	}
+	if _, err := watermark.ReadTrust(t.Context(), c, "no-hash"); err == nil {
+		t.Error("no hash, no error")
+	}
+}
