@@ -61,6 +61,10 @@ fuzz: ## run every fuzz target for FUZZTIME each
 bench: ## print rows/s, CPU, memory and latency against a plain reader
 	TESTENV=$(TESTENV),require $(GO) run ./bench
 
+.PHONY: bench-gate
+bench-gate: ## print what the visibility gates cost: first deletes with and without them, questions asked of each reader
+	TESTENV=$(TESTENV),require $(GO) run ./bench -gate
+
 .PHONY: tidy
 tidy: ## check that go.mod and go.sum are tidy
 	$(GO) mod tidy -diff

@@ -52,6 +52,34 @@ func TestEveryFigureIsMeasured(t *testing.T) {
 	}
 }
 
+// Here too the figures mean nothing; but with the gates off nobody is asked.
+func TestGateCostIsMeasured(t *testing.T) {
+	envtest.Shared(t)
+	var out, progress bytes.Buffer
+	if code := benchMain([]string{"-gate", "-log", "embedded", "-rows", "2000", "-latency-seconds", "1", "-json"}, &out, &progress); code != 0 {
+		t.Fatalf("exit code %d\n%s", code, progress.String())
+	}
+	var r gateReport
+	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+		t.Fatalf("%v in %s", err, out.String())
+	}
+	if len(r.Results) != 4 {
+		t.Errorf("%d results, want 4", len(r.Results))
+	}
+	for _, x := range r.Results {
+		if x.Q.N == 0 || x.Q.Lost != 0 || x.Q.P50 <= 0 || x.Q.P99 < x.Q.P50 || x.Q.Rate <= 0 {
+			t.Errorf("%s, gate %v: %+v", x.Load, x.Gate, x.Q)
+		}
+		if asked := x.Replica > 0; asked != x.Gate {
+			t.Errorf("%s, gate %v: the replica got %.1f statements/s", x.Load, x.Gate, x.Replica)
+		}
+	}
+	var table bytes.Buffer
+	if err := r.print(&table); err != nil || strings.Count(table.String(), "\n") != 4+len(r.Results) {
+		t.Errorf("error %v, table:\n%s", err, table.String())
+	}
+}
+
 func TestQuantiles(t *testing.T) {
 	var hundred []time.Duration
 	for i := 100; i > 0; i-- {

@@ -17,20 +17,37 @@ const (
 	firstLoadID      = 1 << 40         // rows of the load, beside the backlog's
 )
 
+// load is commits of single-row updates: n of them, the first of which do not
+// count, at so many a second, or as fast as the server takes them.
+type load struct {
+	n, warm int
+	rate    int // 0: without a pause
+}
+
+func steady(length time.Duration) load {
+	return load{
+		n:    int((warmUp + length).Seconds() * commitsPerSecond),
+		warm: int(warmUp.Seconds() * commitsPerSecond), rate: commitsPerSecond,
+	}
+}
+
 // watcher learns from Redis itself when a key is gone: by its notifications of
 // deleted keys, on a connection that does nothing else.
 type watcher struct {
+	warm      int
 	mu        sync.Mutex
 	committed map[string]time.Time // when COMMIT was sent
 	latencies []time.Duration
 }
 
-// steadyLoad commits single-row updates at an even pace, each of a row whose key
-// is cached, and measures from the sending of COMMIT to the notification that
+// commitLoad commits single-row updates, each of a row whose key is cached, and
+// measures from the sending of COMMIT to the notification that
 // the key is deleted. So the commit's own time is in the figure, and no delete
 // can come before its start.
-func (w *world) steadyLoad(ctx context.Context, length time.Duration) (q quantiles, err error) {
-	n := int((warmUp + length).Seconds() * commitsPerSecond)
+//
+// The rate is that of the commits, warm-up included.
+func (w *world) commitLoad(ctx context.Context, l load) (q quantiles, err error) {
+	n := l.n
 	for first := 0; first < n; first += 1000 {
 		if _, err := w.db.ExecContext(ctx, replaceInto(firstLoadID+int64(first), min(1000, n-first))); err != nil {
 			return q, fmt.Errorf("make the rows: %w", err)
@@ -49,7 +66,7 @@ func (w *world) steadyLoad(ctx context.Context, length time.Duration) (q quantil
 	defer func() {
 		err = errors.Join(err, w.cache.ConfigSet(context.WithoutCancel(ctx), "notify-keyspace-events", "").Err())
 	}()
-	watch := &watcher{committed: make(map[string]time.Time, n)}
+	watch := &watcher{warm: l.warm, committed: make(map[string]time.Time, n)}
 	sub := w.cache.Subscribe(ctx, "__keyevent@0__:del")
 	if _, err := sub.Receive(ctx); err != nil {
 		return q, errors.Join(err, sub.Close())
@@ -60,7 +77,9 @@ func (w *world) steadyLoad(ctx context.Context, length time.Duration) (q quantil
 			watch.deleted(m.Payload, time.Now())
 		}
 	})
-	err = w.commits(ctx, n, watch)
+	began := time.Now()
+	err = w.commits(ctx, l, watch)
+	took := time.Since(began)
 	if err == nil {
 		err = watch.finished(ctx)
 	}
@@ -70,7 +89,8 @@ func (w *world) steadyLoad(ctx context.Context, length time.Duration) (q quantil
 		return q, err
 	}
 	q = quantilesOf(watch.latencies)
-	q.Lost = n - int(warmUp.Seconds()*commitsPerSecond) - q.N
+	q.Lost = n - l.warm - q.N
+	q.Rate = float64(n) / took.Seconds()
 	return q, nil
 }
 
@@ -89,18 +109,20 @@ func (w *world) fillCache(ctx context.Context, n int) error {
 	return nil
 }
 
-// commits paces n commits over some connections. A late one is not left out and
-// the others do not wait for it.
-func (w *world) commits(ctx context.Context, n int, watch *watcher) error {
-	due := make(chan int, n)
+// commits makes the load's commits over some connections, paced where it has a
+// rate. A late one is not left out and the others do not wait for it.
+func (w *world) commits(ctx context.Context, l load, watch *watcher) error {
+	due := make(chan int, l.n)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(due)
 		began := time.Now()
-		for i := range n {
-			at := began.Add(time.Duration(i) * time.Second / commitsPerSecond)
-			if err := pause(ctx, time.Until(at)); err != nil {
-				return err
+		for i := range l.n {
+			if l.rate > 0 {
+				at := began.Add(time.Duration(i) * time.Second / time.Duration(l.rate))
+				if err := pause(ctx, time.Until(at)); err != nil {
+					return err
+				}
 			}
 			due <- i
 		}
@@ -132,7 +154,7 @@ func (w *world) commits(ctx context.Context, n int, watch *watcher) error {
 func (w *watcher) commit(i int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if i >= int(warmUp.Seconds()*commitsPerSecond) {
+	if i >= w.warm {
 		w.committed[loadKey(i)] = time.Now()
 	}
 }

@@ -25,6 +25,7 @@ type options struct {
 	logs    []string // embedded, kafka
 	latency time.Duration
 	json    bool
+	gate    bool // measure what the gate costs, and nothing else
 }
 
 func main() {
@@ -45,6 +46,9 @@ func benchMain(args []string, stdout, stderr io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if o.gate {
+		return printed(gateMain(ctx, o, newProgress(stderr), stdout), stderr)
+	}
 	r, err := measure(ctx, o, newProgress(stderr))
 	if err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
@@ -57,6 +61,11 @@ func benchMain(args []string, stdout, stderr io.Writer) int {
 	} else {
 		err = r.print(stdout)
 	}
+	return printed(err, stderr)
+}
+
+// printed is the exit code for err.
+func printed(err error, stderr io.Writer) int {
 	if err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
 		return 1
@@ -72,6 +81,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	log := fs.String("log", "both", "which log is measured: embedded, kafka or both")
 	seconds := fs.Int("latency-seconds", 10, "how long the latency is measured with each log; 0 leaves it out")
 	fs.BoolVar(&o.json, "json", false, "print JSON instead of a table")
+	fs.BoolVar(&o.gate, "gate", false, "measure what the gates cost instead: first deletes with and without them, and the questions that each reader is asked")
 	if err := fs.Parse(args); err != nil {
 		return o, err
 	}

@@ -39,6 +39,7 @@ type quantiles struct {
 	P99  float64 `json:"p99"`
 	Max  float64 `json:"max"`
 	Lost int     `json:"lost"` // commits whose delete was not seen
+	Rate float64 `json:"commits_per_second"`
 }
 
 func quantilesOf(latencies []time.Duration) quantiles {

@@ -220,30 +220,39 @@ func (w *world) latency(ctx context.Context, log string, length time.Duration) (
 	if err != nil {
 		return res, err
 	}
-	names := []string{invalidator}
-	if log == logKafka {
-		names = []string{invalidator, tailer}
-	}
-	var g group
+	g, err := w.startAll(ctx, r)
 	defer func() { err = errors.Join(err, g.stop()) }()
-	for _, name := range names {
-		p, err := w.start(ctx, name, r)
-		if err != nil {
-			return res, err
-		}
-		g = append(g, p)
-		if err := p.ready(ctx); err != nil {
-			return res, err
-		}
-	}
-	if _, err := g.poll(ctx, func(n numbers) bool { return n.second+n.skipped >= 1 }); err != nil {
+	if err != nil {
 		return res, err
 	}
-	q, err := w.steadyLoad(ctx, length)
+	q, err := w.commitLoad(ctx, steady(length))
 	if err != nil {
 		return res, fmt.Errorf("measure the latency: %w", err)
 	}
 	rss, err := g.peakRSS()
 	w.say("  p50 %.1f ms, p99 %.1f ms, max %.1f ms", q.P50, q.P99, q.Max)
 	return result{Program: fmt.Sprintf("%s, at %d commits/s", log, commitsPerSecond), PeakRSS: rss, Latency: &q}, err
+}
+
+// startAll starts the whole pipeline and waits until the first start's sweep is
+// done. The group must be stopped, also after an error.
+func (w *world) startAll(ctx context.Context, r run) (g group, err error) {
+	names := []string{invalidator}
+	if r.log == logKafka {
+		names = []string{invalidator, tailer}
+	}
+	for _, name := range names {
+		p, err := w.start(ctx, name, r)
+		if err != nil {
+			return g, err
+		}
+		g = append(g, p)
+	}
+	for _, p := range g {
+		if err := p.ready(ctx); err != nil {
+			return g, err
+		}
+	}
+	_, err = g.poll(ctx, func(n numbers) bool { return n.second+n.skipped >= 1 })
+	return g, err
 }

@@ -150,17 +150,22 @@ const partitions = 8
 
 // newRun writes the configuration of a fresh log.
 func (w *world) newRun(log, start, fill string) (run, error) {
+	return w.newRunWith(log, fmt.Sprintf("user: root, start: %q", start), "fill: "+fill)
+}
+
+// newRunWith is newRun with fields of source and second_delete.
+func (w *world) newRunWith(log, source, second string) (run, error) {
 	w.runs++
 	section := fmt.Sprintf("embedded: {dir: ./log-%d}", w.runs)
 	if log == logKafka {
 		section = fmt.Sprintf("kafka: {brokers: [%q], topic: bench-%d, partitions: %d}", w.kafka.Addr, w.runs, partitions)
 	}
 	r := run{file: filepath.Join(w.dir, fmt.Sprintf("run-%d.yaml", w.runs)), log: log}
-	text := fmt.Sprintf(`source: {name: shop, addr: %q, user: root, start: %q}
+	text := fmt.Sprintf(`source: {name: shop, addr: %q, %s}
 log: {%s}
 redis: {addrs: [%q]}
 keys: keys.yaml
-second_delete: {fill: %s}
-`, w.mysql.Addr, start, section, w.redis.Addr, fill)
+second_delete: {%s}
+`, w.mysql.Addr, source, section, w.redis.Addr, second)
 	return r, os.WriteFile(r.file, []byte(text), 0o600)
 }

@@ -196,7 +196,7 @@ func clock(micro int64) string { return time.UnixMicro(micro).UTC().Format("15:0
 func (r *rig) require(o *oracle) {
 	r.t.Helper()
 	deletes := r.mon.snapshot()
-	v := o.compare(deletes, r.o.fill)
+	v := o.compare(deletes, r.o.fill+r.o.lag)
 	if v.count > 0 {
 		r.t.Errorf("%d of %d keys (%d row changes) are wrong, for example:\n%s\n%s",
 			v.count, len(o.byKey), o.rows, strings.Join(v.problems, "\n"), r.state())

@@ -30,6 +30,8 @@ type options struct {
 	more     string          // further lines of the configuration
 	onGap    string
 	fill     time.Duration // default 1 s
+	second   string        // further fields of second_delete
+	lag      time.Duration // how far a reader is behind: second deletes come that much later
 	driver   string        // default auto
 	user     string        // default cdc
 }
@@ -164,7 +166,7 @@ func (r *rig) yaml() string {
 		log,
 		"redis:   {" + r.o.redis + "}",
 		"keys:    keys.yaml",
-		fmt.Sprintf("second_delete: {fill: %s}", r.o.fill),
+		fmt.Sprintf("second_delete: {fill: %s%s}", r.o.fill, r.o.second),
 		`admin:   {listen: "127.0.0.1:9400"}`,
 		r.o.more,
 	}, "\n") + "\n"
@@ -228,13 +230,13 @@ func (r *rig) settle() {
 				if len(at) == 0 {
 					return false
 				}
-				once = once && at[len(at)-1]-at[0] >= r.o.fill.Microseconds()/2
+				once = once && at[len(at)-1]-at[0] >= (r.o.fill/2+r.o.lag).Microseconds()
 			}
 			return once
 		}
 		if r.mon.wait(r.t, patience, func() bool {
 			return !slices.ContainsFunc(keys, func(k string) bool { return len(r.mon.times(k)) == 0 })
-		}) && r.mon.wait(r.t, r.o.fill+5*time.Second, twice) {
+		}) && r.mon.wait(r.t, r.o.fill+r.o.lag+5*time.Second, twice) {
 			return
 		}
 		if slices.ContainsFunc(keys, func(k string) bool { return len(r.mon.times(k)) == 0 }) {

@@ -1,0 +1,60 @@
+package integration
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/doubletap-cdc/doubletap/testenv"
+	"github.com/doubletap-cdc/doubletap/testenv/envtest"
+)
+
+// TestKillPending kills every process again and again while second deletes are pending: one of the readers is a replica
+// that applies each transaction three seconds after its commit, so that at any time the deletes of the last four seconds
+// are. None may be lost, and none may be early: the last delete of each key must come after the replica has shown its
+// last change, and fill.
+func TestKillPending(t *testing.T) {
+	t.Run("kafka", func(t *testing.T) { testKillPending(t, false, pick(30, 200)) })
+	t.Run("embedded", func(t *testing.T) { testKillPending(t, true, pick(10, 200)) })
+}
+
+func testKillPending(t *testing.T, embedded bool, kills int) {
+	const delay = 3 // seconds; the server rounds a commit's time down to whole ones
+	const lag = (delay - 1) * time.Second
+	source := envtest.MySQL(t, testenv.MySQLOptions{})
+	replica := envtest.MySQL(t, testenv.MySQLOptions{ReplicaOf: source})
+	r := newRig(t, options{
+		source: source, embedded: embedded, lag: lag, more: "log_level: debug",
+		second: fmt.Sprintf(", readers: [%q, %q]", source.Addr, replica.Addr),
+	})
+	delayed := openSQL(t, replica, "")
+	for _, stmt := range []string{
+		"STOP REPLICA SQL_THREAD",
+		fmt.Sprintf("CHANGE REPLICATION SOURCE TO SOURCE_DELAY = %d", delay),
+		"START REPLICA SQL_THREAD",
+	} {
+		if _, err := delayed.ExecContext(t.Context(), stmt); err != nil {
+			t.Fatalf("%s: %v", stmt, err)
+		}
+	}
+	first, others := r.pipeline(2)
+	r.settle()
+	r.mark()
+	w := &workload{r: r, writers: 3, pause: 15 * time.Millisecond, heavy: true}
+	stop := w.inBackground(t)
+	slots := append(others, first)
+	rng := newRand(r.seed, 3)
+	for n := range kills {
+		r.moment(rng)
+		i := n % len(slots)
+		slots[i].kill()
+		slots[i] = r.again(slots[i])
+	}
+	for _, p := range slots {
+		p.ready()
+	}
+	stop()
+	r.settle()
+	r.require(r.ask(nil))
+	t.Logf("%d kills while %d transactions committed", kills, w.applied.Load())
+}
