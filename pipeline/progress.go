@@ -8,10 +8,12 @@ import (
 )
 
 // Progress records are told at most every progressEvery, and each progressIdle
-// while nothing happens.
+// while nothing happens; less often where a source's sets are so large that more
+// than progressRate bytes a second would go into the log.
 const (
 	progressEvery = 100 * time.Millisecond
 	progressIdle  = time.Second
+	progressRate  = 128 << 10
 )
 
 // progress tells every partition of the log how far the stored position is, so
@@ -62,10 +64,7 @@ func (r *tailRun) tellProgress(ctx context.Context, at Position) {
 		case at = <-p.newest:
 		default:
 		}
-		wait := progressEvery
-		if !r.tellRound(ctx, source.GTIDSet(at)) {
-			wait = progressIdle
-		}
+		wait := r.tellRound(ctx, source.GTIDSet(at))
 		if sleep(ctx, wait) != nil {
 			return
 		}
@@ -80,17 +79,18 @@ func (r *tailRun) tellProgress(ctx context.Context, at Position) {
 }
 
 // tellRound publishes one record to each partition and waits until they are
-// durable. The caller has put the token into busy.
-func (r *tailRun) tellRound(ctx context.Context, set string) (ok bool) {
+// durable. The caller has put the token into busy. It returns how long to wait
+// until the next round.
+func (r *tailRun) tellRound(ctx context.Context, set string) time.Duration {
 	p := r.progress
-	records, err := r.progressRecords(set)
+	records, size, err := r.progressRecords(set)
 	if err != nil {
 		<-p.busy
 		if !p.large && r.Hooks.Retry != nil {
 			r.Hooks.Retry("publish progress", 1, err, progressIdle)
 		}
 		p.large = true
-		return false
+		return progressIdle
 	}
 	done := make(chan error, 1)
 	var once sync.Once
@@ -105,10 +105,12 @@ func (r *tailRun) tellRound(ctx context.Context, set string) (ok bool) {
 	}
 	select {
 	case err := <-done:
-		return r.toldRound(ctx, err)
+		if r.toldRound(ctx, err) {
+			return max(progressEvery, time.Duration(size)*time.Second/progressRate)
+		}
 	case <-ctx.Done():
-		return false
 	}
+	return progressIdle
 }
 
 // toldRound reports how a round went. One that failed is not repeated: the next
@@ -134,7 +136,7 @@ func (r *tailRun) toldRound(ctx context.Context, err error) (ok bool) {
 	return true
 }
 
-func (r *tailRun) progressRecords(set string) ([]Record, error) {
+func (r *tailRun) progressRecords(set string) (_ []Record, size int, _ error) {
 	e := r.event(Txn{GTID: set}, KindProgress)
 	e.Partitions = r.Publisher.Partitions()
 	records := make([]Record, e.Partitions)
@@ -142,8 +144,9 @@ func (r *tailRun) progressRecords(set string) ([]Record, error) {
 		e.Partition = i
 		records[i] = Record{Partition: i, Data: encodeProgress(&e)}
 		if n := len(records[i].Data); n > maxRecord {
-			return nil, fmt.Errorf("the source's GTID set has %d bytes, more than a record may have: applications cannot wait for their writes, and do not trust the cache, until it has fewer holes", n)
+			return nil, 0, fmt.Errorf("the source's GTID set has %d bytes, more than a record may have: applications cannot wait for their writes, and do not trust the cache, until it has fewer holes", n)
 		}
+		size += len(records[i].Data)
 	}
-	return records, nil
+	return records, size, nil
 }
