@@ -29,6 +29,8 @@ type assembler struct {
 	sent   bool // a batch of this transaction was handed over
 	last   pipeline.Txn
 	orphan []doubt // found outside any transaction, before the first one
+	xa     pipeline.XAStep
+	xid    string // with a step that ends the transaction
 
 	tables  []tableRef
 	rows    []rowRef
@@ -66,11 +68,35 @@ func (a *assembler) begin(ctx context.Context, txn pipeline.Txn, begun bool) err
 		}
 	}
 	a.txn, a.open, a.begun, a.sent = txn, true, begun, false
+	a.xa, a.xid = "", ""
 	for _, d := range a.orphan {
 		a.invalidate(d.reason, d.scope)
 	}
 	a.orphan = nil
 	return nil
+}
+
+// heldBack says that the open transaction is one of XA: what it changes is not
+// committed, as far as is known before its end. What was found before it began
+// is no part of it.
+func (a *assembler) heldBack(ctx context.Context) error {
+	if !a.open {
+		return nil
+	}
+	if len(a.rows) > 0 || a.staleAt < len(a.stale) {
+		if err := a.flush(ctx, false); err != nil {
+			return err
+		}
+	}
+	a.stale, a.staleAt = a.stale[:0], 0
+	a.begun, a.xa = true, pipeline.XAHeld
+	return nil
+}
+
+// endXA closes a transaction that is a step of the XA transaction xid.
+func (a *assembler) endXA(ctx context.Context, step pipeline.XAStep, xid string) error {
+	a.xa, a.xid = step, xid
+	return a.end(ctx)
 }
 
 // end closes the transaction and hands over what is left of it: possibly
@@ -79,10 +105,13 @@ func (a *assembler) end(ctx context.Context) error {
 	if !a.open {
 		return nil
 	}
+	if a.xa == pipeline.XAHeld { // it ended as others do
+		a.xa = pipeline.XAOnePhase
+	}
 	if err := a.flush(ctx, true); err != nil {
 		return err
 	}
-	a.open, a.begun = false, false
+	a.open, a.begun, a.xa, a.xid = false, false, "", ""
 	a.last = a.txn
 	a.stale, a.staleAt = a.stale[:0], 0
 	a.ended(a.txn)
@@ -215,7 +244,7 @@ func (a *assembler) flushIfFull(ctx context.Context) error {
 
 // flush hands over a batch.
 func (a *assembler) flush(ctx context.Context, last bool) error {
-	b := pipeline.Batch{Txn: a.txn, First: !a.sent, Last: last}
+	b := pipeline.Batch{Txn: a.txn, First: !a.sent, Last: last, XA: a.xa, XID: a.xid}
 	b.Tables = a.materialise()
 	if a.staleAt < len(a.stale) {
 		b.Invalidate = a.stale[a.staleAt:]

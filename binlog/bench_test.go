@@ -51,7 +51,7 @@ func BenchmarkDecode(b *testing.B) {
 	tm, rows := benchEvent()
 	schema := parseSchema(b, rule("item", "shop.item", "id", "category"))
 	n := 0
-	d := newDecoder(context.Background(), Config{Schema: schema}, Server{Flavor: "mysql"}, &xaTables{},
+	d := newDecoder(context.Background(), Config{Schema: schema}, Server{Flavor: "mysql"},
 		func(_ context.Context, x pipeline.Batch) error {
 			for _, t := range x.Tables {
 				n += len(t.Rows)

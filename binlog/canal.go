@@ -23,7 +23,6 @@ import (
 // the binlog. CanalLimits says what it cannot promise.
 type canalSource struct {
 	history
-	xa xaTables // survives reconnects
 
 	stuck int // times in a row that Run ended with the same kind of error and without progress
 }
@@ -66,7 +65,7 @@ func (c *canalSource) Run(ctx context.Context, from pipeline.Position, fn func(c
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	done := newDelivered(set)
-	h := newCanalHandler(ctx, cancel, &c.history, &c.xa, fn)
+	h := newCanalHandler(ctx, cancel, &c.history, fn)
 	h.known = done.clone()
 	h.asm.ended = func(txn pipeline.Txn) {
 		c.progress()

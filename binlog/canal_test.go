@@ -60,7 +60,7 @@ func TestCanalNamesOfGlobCharacters(t *testing.T) {
 	schema := parseSchema(t, rule("item", "sh?op.it?m?", "id"))
 	var got []pipeline.Batch
 	var err error
-	c := newCanalHandler(t.Context(), func(e error) { err = e }, &history{cfg: Config{Schema: schema}}, &xaTables{},
+	c := newCanalHandler(t.Context(), func(e error) { err = e }, &history{cfg: Config{Schema: schema}},
 		func(_ context.Context, b pipeline.Batch) error {
 			b.Tables = slices.Clone(b.Tables)
 			got = append(got, b)
@@ -91,17 +91,6 @@ func TestCanalNamesOfGlobCharacters(t *testing.T) {
 	if _, ok := c.tables[pipeline.Scope{DB: db, Table: name}]; !ok || len(c.tables) != 1 {
 		t.Errorf("canal would be told to forget another table: %v", c.tables)
 	}
-}
-
-func TestCanalXA(t *testing.T) {
-	onEachCanal(t, func(l *lab) {
-		l.exec(createItem)
-		l.catchUp()
-		l.check([]string{"XA START 'a','b',7", "INSERT INTO item VALUES (1, 1, 'x')", "XA END 'a','b',7", "XA PREPARE 'a','b',7"}, `item: - -> (1, "x")`)
-		l.check([]string{"XA COMMIT 'a','b',7"}, l.stale("item"))
-		l.check([]string{"XA START 'o'", "INSERT INTO item VALUES (2, 1, 'x')", "XA END 'o'", "XA COMMIT 'o' ONE PHASE"}, `item: - -> (2, "x")`)
-		l.check([]string{"INSERT INTO item VALUES (3, 1, 'x')"}, `item: - -> (3, "x")`)
-	})
 }
 
 func TestCanalCutAndLarge(t *testing.T) {

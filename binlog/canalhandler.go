@@ -26,7 +26,6 @@ type canalHandler struct {
 	ctx   context.Context
 	fail  func(error) // ends the run
 	h     *history
-	xa    *xaTables
 	fn    func(context.Context, pipeline.Batch) error
 	asm   assembler
 	canal *canal.Canal
@@ -36,14 +35,15 @@ type canalHandler struct {
 	file     string
 	expected bool // the next OnPosSynced belongs to a callback that was handled
 	touched  []pipeline.Scope
-	ended    bool // the open transaction needs no more: the next GTID may close it quietly
+	at       uint32 // how far the open transaction has come in the file
+	ended    bool   // the open transaction needs no more: the next GTID may close it quietly
 	tables   map[pipeline.Scope]*canalTable
 	side     *session // for statements that canal keeps to itself
 }
 
-func newCanalHandler(ctx context.Context, fail func(error), h *history, xa *xaTables, fn func(context.Context, pipeline.Batch) error) *canalHandler {
+func newCanalHandler(ctx context.Context, fail func(error), h *history, fn func(context.Context, pipeline.Batch) error) *canalHandler {
 	return &canalHandler{
-		ctx: ctx, fail: fail, h: h, xa: xa, fn: fn,
+		ctx: ctx, fail: fail, h: h, fn: fn,
 		asm:    assembler{fn: fn, ended: func(pipeline.Txn) {}},
 		tables: map[pipeline.Scope]*canalTable{},
 	}
@@ -80,7 +80,7 @@ func (c *canalHandler) OnGTID(head *replication.EventHeader, e mysql.BinlogGTIDE
 	if head.Timestamp != 0 {
 		txn.CommittedAt = time.Unix(int64(head.Timestamp), 0).UTC()
 	}
-	begun := false
+	begun, held := false, false
 	switch e := e.(type) {
 	case *replication.GTIDEvent:
 		sid, err := uuid.FromBytes(e.SID)
@@ -93,7 +93,7 @@ func (c *canalHandler) OnGTID(head *replication.EventHeader, e mysql.BinlogGTIDE
 		}
 	case *replication.MariadbGTIDEvent:
 		txn.GTID = fmt.Sprintf("%d-%d-%d", e.GTID.DomainID, e.GTID.ServerID, e.GTID.SequenceNumber)
-		begun = e.Flags&(mariaStandalone|mariaCompletedXA) == 0
+		begun, held = e.Flags&(mariaStandalone|mariaCompletedXA) == 0, e.Flags&mariaPreparedXA != 0 // no XA START follows
 	default:
 		return c.keep(fmt.Errorf("canal brought a GTID of the unknown kind %T", e))
 	}
@@ -101,11 +101,14 @@ func (c *canalHandler) OnGTID(head *replication.EventHeader, e mysql.BinlogGTIDE
 	if !c.asm.open {
 		orphans = c.touched
 	}
-	c.touched, c.ended = nil, false
+	c.touched, c.ended, c.at = nil, false, head.LogPos
 	if err := c.asm.begin(c.ctx, txn, begun); err != nil {
 		return c.keep(err)
 	}
 	c.asm.invalidate("a transaction that canal did not show", orphans...)
+	if held {
+		return c.keep(c.asm.heldBack(c.ctx))
+	}
 	return c.err
 }
 
@@ -147,31 +150,6 @@ func (c *canalHandler) OnPosSynced(head *replication.EventHeader, _ mysql.Positi
 	return c.keep(c.statement(db, sql))
 }
 
-// fetchStatement asks the server for the statement that a query event holds.
-func (c *canalHandler) fetchStatement(head *replication.EventHeader) (db, sql string, err error) {
-	if c.side == nil {
-		if c.side, err = openSession(c.ctx, c.h.cfg, readTimeout); err != nil {
-			return "", "", err
-		}
-		context.AfterFunc(c.ctx, c.side.close)
-	}
-	rows, err := c.side.query(c.ctx, fmt.Sprintf("SHOW BINLOG EVENTS IN %s FROM %d LIMIT 1", quote(c.file), head.LogPos-head.EventSize))
-	if err != nil {
-		return "", "", err
-	}
-	if len(rows) != 1 || len(rows[0]) < 6 || !strings.HasPrefix(rows[0][2], "Query") {
-		return "", "", fmt.Errorf("no query event at %s:%d", c.file, head.LogPos-head.EventSize)
-	}
-	sql = rows[0][5]
-	if rest, ok := strings.CutPrefix(sql, "use `"); ok {
-		var size int
-		if db, size = quotedName("`" + rest); size > 0 {
-			sql = strings.TrimPrefix(rest[size-1:], "; ")
-		}
-	}
-	return db, sql, nil
-}
-
 // statement handles a statement's text.
 func (c *canalHandler) statement(db, sql string) error {
 	st := classify(c.h.cfg.Schema, db, sql)
@@ -179,6 +157,9 @@ func (c *canalHandler) statement(db, sql string) error {
 		c.forget()
 	}
 	if !c.asm.open {
+		if st.kind == stmtXACommit {
+			st.scopes = []pipeline.Scope{pipeline.Everything} // what was prepared is not known here
+		}
 		c.touched = append(c.touched, st.scopes...)
 		return nil
 	}
@@ -186,18 +167,13 @@ func (c *canalHandler) statement(db, sql string) error {
 	case stmtBegin, stmtMark:
 		return nil
 	case stmtXAStart:
-		c.touched = nil
-		return nil
+		return c.asm.heldBack(c.ctx)
 	case stmtXAEnd:
-		// XA PREPARE or a COMMIT in one phase is next, which canal does not show;
-		// rows come no more.
-		c.xa.prepared(st.xid, c.touched)
+		return c.xaEnd(st.xid)
 	case stmtXACommit:
-		scopes, ok := c.xa.commit(st.xid)
-		if !ok {
-			scopes = []pipeline.Scope{pipeline.Everything}
-		}
-		c.asm.invalidate("XA COMMIT", scopes...)
+		return c.asm.xaEnded(c.ctx, pipeline.XACommit, st.xid)
+	case stmtXARollback:
+		return c.asm.xaEnded(c.ctx, pipeline.XARollback, st.xid)
 	case stmtChange:
 		c.asm.invalidate(st.reason, st.scopes...)
 		c.touched = append(c.touched, st.scopes...)

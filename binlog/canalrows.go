@@ -26,6 +26,9 @@ func (c *canalHandler) OnRow(e *canal.RowsEvent) error {
 	if c.err != nil {
 		return c.err
 	}
+	if h := e.Header; h != nil && h.LogPos > c.at {
+		c.at = h.LogPos
+	}
 	t := c.table(e)
 	if t == nil {
 		return nil

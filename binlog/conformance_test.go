@@ -1,7 +1,6 @@
 package binlog
 
 import (
-	"fmt"
 	"runtime"
 	"strings"
 	"testing"
@@ -132,29 +131,6 @@ func TestMetadataTurnedOff(t *testing.T) {
 			l.Errorf("the reason does not say what to do: %s", got[0].reason)
 		}
 		l.check([]string{"INSERT INTO item VALUES (3, 2, 'c')"}, `item: - -> (3, "c")`)
-	})
-}
-
-func TestXA(t *testing.T) {
-	onEach(t, itemRules, func(l *lab) {
-		l.exec(createItem)
-		l.catchUp()
-		prepare := func(xid string, id int) []string {
-			return []string{"XA START " + xid, fmt.Sprintf("INSERT INTO item VALUES (%d, 1, 'x')", id), "XA END " + xid}
-		}
-		l.check(append(prepare("'a','b',7", 1), "XA PREPARE 'a','b',7"), `item: - -> (1, "x")`)
-		l.check([]string{"XA COMMIT 'a','b',7"}, l.stale("item"))
-		l.check(append(prepare("'r'", 2), "XA PREPARE 'r'"), `item: - -> (2, "x")`)
-		l.check([]string{"XA ROLLBACK 'r'"})
-		l.check(append(prepare("'one'", 3), "XA COMMIT 'one' ONE PHASE"), `item: - -> (3, "x")`)
-		l.exec(append(prepare("X'00ff27',''", 4), "XA PREPARE X'00ff27',''")...)
-		l.catchUp()
-		// A tail that never saw the prepare.
-		fresh := newTail(l, l.cfg)
-		fresh.run()
-		l.exec("XA COMMIT X'00ff27',''")
-		expect(l, l.catchUp(), l.stale("item"))
-		expect(l, fresh.catchUp(), "stale *.*")
 	})
 }
 

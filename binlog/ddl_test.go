@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/doubletap-cdc/doubletap/keys"
-	"github.com/doubletap-cdc/doubletap/pipeline"
 )
 
 func parseSchema(t testing.TB, rules ...string) *keys.Schema {
@@ -133,34 +132,6 @@ func TestParseXID(t *testing.T) {
 	}
 	if xidText(7, []byte("aa"), []byte("b")) != "7:6161:62" {
 		t.Error("a prepare event's xid has another spelling than the statement's")
-	}
-}
-
-func TestPreparedTransactionsAreBounded(t *testing.T) {
-	var x xaTables
-	for i := range maxPrepared + 5 {
-		x.prepared(xidText(uint64(i), nil, nil), []pipeline.Scope{pipeline.Everything})
-	}
-	if _, known := x.commit(xidText(0, nil, nil)); known || len(x.byXID) != maxPrepared {
-		t.Errorf("%d are remembered, the oldest: %v", len(x.byXID), known)
-	}
-	if _, known := x.commit(xidText(maxPrepared, nil, nil)); !known {
-		t.Error("a newer one is forgotten")
-	}
-}
-
-// An xid that is used again keeps the tables of both transactions.
-func TestPreparedAgain(t *testing.T) {
-	var x xaTables
-	a, b, c := pipeline.TableScope("shop", "a"), pipeline.TableScope("shop", "b"), pipeline.TableScope("shop", "c")
-	x.prepared("1:61:", []pipeline.Scope{a, b})
-	x.prepared("1:61:", []pipeline.Scope{b, c})
-	x.prepared("1:61:", nil)
-	if got, known := x.commit("1:61:"); !known || !slices.Equal(got, []pipeline.Scope{a, b, c}) {
-		t.Errorf("remembered %v, want a, b and c", got)
-	}
-	if len(x.order) != 1 {
-		t.Errorf("%d places for one xid", len(x.order))
 	}
 }
 

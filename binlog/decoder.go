@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 
 	"github.com/go-mysql-org/go-mysql/mysql"
@@ -24,7 +23,6 @@ type decoder struct {
 	schema *keys.Schema
 	log    *slog.Logger
 	maria  bool
-	xa     *xaTables
 	plans  plans
 	asm    assembler
 	err    error // the first failure; nothing is decoded after it
@@ -36,15 +34,13 @@ type decoder struct {
 	skip     bool           // the open transaction was delivered before
 	remember func(identity) // takes each transaction's identity before its first batch
 
-	isXA     bool             // the open transaction is an XA transaction
-	touched  []pipeline.Scope // what it has changed so far
 	payload  payloadReader
 	reported map[replication.EventType]bool // unknown events, each logged once
 }
 
-func newDecoder(ctx context.Context, cfg Config, srv Server, xa *xaTables, fn func(context.Context, pipeline.Batch) error) *decoder {
+func newDecoder(ctx context.Context, cfg Config, srv Server, fn func(context.Context, pipeline.Batch) error) *decoder {
 	return &decoder{
-		ctx: ctx, schema: cfg.Schema, log: cfg.logger(), maria: srv.MariaDB(), xa: xa,
+		ctx: ctx, schema: cfg.Schema, log: cfg.logger(), maria: srv.MariaDB(),
 		plans:    plans{schema: cfg.Schema, mariadb: srv.MariaDB()},
 		asm:      assembler{fn: fn, ended: func(pipeline.Txn) {}},
 		reported: map[replication.EventType]bool{}, remember: func(identity) {},
@@ -149,7 +145,6 @@ func (d *decoder) unknown(h *replication.EventHeader) error {
 
 // uncertain makes everything stale.
 func (d *decoder) uncertain(reason string) error {
-	d.touch(pipeline.Everything)
 	d.asm.invalidate(reason, pipeline.Everything)
 	return nil
 }
@@ -160,27 +155,13 @@ func (d *decoder) rows(kind rowsKind, body []byte) error {
 		if e.plan == nil {
 			return d.uncertain(err.Error())
 		}
-		d.touch(e.plan.scope())
 		d.asm.invalidate(err.Error(), e.plan.scope())
 		return nil
 	}
 	if e.plan == nil || e.plan.table == nil {
 		return nil
 	}
-	d.touch(e.plan.scope())
 	return d.asm.rowsOf(d.ctx, &e)
-}
-
-// touch remembers what an XA transaction changes.
-func (d *decoder) touch(scopes ...pipeline.Scope) {
-	if !d.isXA {
-		return
-	}
-	for _, s := range scopes {
-		if !slices.Contains(d.touched, s) {
-			d.touched = append(d.touched, s)
-		}
-	}
 }
 
 // query handles the text of a statement.
@@ -212,19 +193,16 @@ func (d *decoder) statement(db, sql string) error {
 		d.asm.begun = true
 		return nil
 	case stmtXAStart:
-		d.asm.begun, d.isXA = true, true
-		return nil
+		return d.asm.heldBack(d.ctx)
 	case stmtMark, stmtXAEnd:
 		return nil
 	case stmtCommit, stmtRollback:
 		return d.asm.end(d.ctx)
 	case stmtXACommit:
-		d.xaCommit(st.xid)
-		return d.asm.end(d.ctx)
+		return d.asm.xaEnded(d.ctx, pipeline.XACommit, st.xid)
 	case stmtXARollback:
-		return d.asm.end(d.ctx)
+		return d.asm.xaEnded(d.ctx, pipeline.XARollback, st.xid)
 	case stmtChange:
-		d.touch(st.scopes...)
 		if !d.asm.open { // cannot be with GTIDs on, but must not be lost
 			return d.asm.outside(d.ctx, st.reason, st.scopes...)
 		}
@@ -236,16 +214,6 @@ func (d *decoder) statement(db, sql string) error {
 	return d.asm.end(d.ctx) // a statement that commits by itself
 }
 
-func (d *decoder) xaCommit(xid string) {
-	scopes, known := d.xa.commit(xid)
-	if !known {
-		scopes = []pipeline.Scope{pipeline.Everything}
-		d.asm.invalidate("XA COMMIT of a transaction whose prepare was not seen", scopes...)
-		return
-	}
-	d.asm.invalidate("XA COMMIT", scopes...)
-}
-
 // xaPrepare handles the end of an XA transaction's rows: prepared, or committed
 // in one phase.
 func (d *decoder) xaPrepare(body []byte) error {
@@ -253,12 +221,13 @@ func (d *decoder) xaPrepare(body []byte) error {
 	onePhase, format, gtrid, bqual := c.u8() != 0, c.uint(4), int(c.uint(4)), int(c.uint(4))
 	xid := xidText(format, c.take(gtrid), c.take(bqual))
 	switch {
-	case c.bad:
+	case c.bad: // not known as prepared, so that everything is stale at its COMMIT too
 		d.asm.invalidate("an XA prepare event cannot be read", pipeline.Everything)
-	case !onePhase:
-		d.xa.prepared(xid, d.touched)
+		return d.asm.endXA(d.ctx, pipeline.XAOnePhase, "")
+	case onePhase:
+		return d.asm.endXA(d.ctx, pipeline.XAOnePhase, xid)
 	}
-	return d.asm.end(d.ctx)
+	return d.asm.endXA(d.ctx, pipeline.XAPrepare, xid)
 }
 
 // loadQuery handles LOAD DATA in statement format: the data came before, in

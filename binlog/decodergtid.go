@@ -17,7 +17,7 @@ func isGTID(t replication.EventType) bool {
 }
 
 func (d *decoder) begin(txn pipeline.Txn, begun bool) error {
-	d.isXA, d.touched, d.skip = false, nil, false
+	d.skip = false
 	return d.asm.begin(d.ctx, txn, begun)
 }
 
@@ -98,6 +98,8 @@ func (d *decoder) mariaGTID(h *replication.EventHeader, body []byte, start uint6
 		txn.CommittedAt = time.Unix(int64(h.Timestamp), 0).UTC()
 	}
 	err := d.begin(txn, flags&(mariaStandalone|mariaCompletedXA) == 0)
-	d.isXA = flags&mariaPreparedXA != 0
+	if err == nil && flags&mariaPreparedXA != 0 {
+		err = d.asm.heldBack(d.ctx)
+	}
 	return err
 }

@@ -16,6 +16,9 @@ func describe(txns []seenTxn) (all []string) {
 		for _, s := range x.scopes {
 			all = append(all, "stale "+s)
 		}
+		if x.xa != "" {
+			all = append(all, string(x.xa)+" "+x.xid)
+		}
 	}
 	return all
 }

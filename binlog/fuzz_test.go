@@ -65,7 +65,7 @@ func TestHandMadeEvent(t *testing.T) {
 
 func fuzzDecoder(t testing.TB, fn func(pipeline.Batch)) *decoder {
 	schema := parseSchema(t, rule("item", "shop.item", "id", "sku", "d", "e", "t", "b"), rule("any", "s*.*", "id"))
-	return newDecoder(context.Background(), Config{Schema: schema}, Server{Flavor: "mysql"}, &xaTables{},
+	return newDecoder(context.Background(), Config{Schema: schema}, Server{Flavor: "mysql"},
 		func(_ context.Context, b pipeline.Batch) error { fn(b); return nil })
 }
 

@@ -31,7 +31,6 @@ const (
 // names and types as they were when the row was written.
 type replicationSource struct {
 	history
-	xa xaTables // survives reconnects
 }
 
 var _ pipeline.Source = (*replicationSource)(nil)
@@ -55,7 +54,7 @@ func (r *replicationSource) Run(ctx context.Context, from pipeline.Position, fn 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	done := newDelivered(set)
-	d := newDecoder(ctx, r.cfg, r.srv, &r.xa, fn)
+	d := newDecoder(ctx, r.cfg, r.srv, fn)
 	d.asm.ended = func(txn pipeline.Txn) {
 		r.progress()
 		done.add(txn.GTID)

@@ -52,6 +52,8 @@ type seenTxn struct {
 	after   []keys.Value // of the newest row
 	scopes  []string
 	reason  string
+	xa      pipeline.XAStep // of the last batch
+	xid     string
 }
 
 var nextServerID atomic.Uint32
@@ -185,19 +187,24 @@ func (w *tail) batch(_ context.Context, b pipeline.Batch) error {
 
 func (s *seenTxn) take(b pipeline.Batch) {
 	s.batches++
+	s.xa, s.xid = b.XA, b.XID
+	held := ""
+	if b.XA == pipeline.XAHeld || b.XA == pipeline.XAPrepare {
+		held = "held "
+	}
 	n := 0
 	for _, t := range b.Tables {
 		for _, r := range t.Rows {
 			s.after = slices.Clone(r.After)
 			if n++; len(s.changes) < 1000 {
-				s.changes = append(s.changes, t.Table+": "+imageText(r.Before)+" -> "+imageText(r.After))
+				s.changes = append(s.changes, held+t.Table+": "+imageText(r.Before)+" -> "+imageText(r.After))
 			}
 		}
 	}
 	s.rows += n
 	s.largest = max(s.largest, n)
 	for _, sc := range b.Invalidate {
-		s.scopes = append(s.scopes, sc.DB+"."+sc.Table)
+		s.scopes = append(s.scopes, held+sc.DB+"."+sc.Table)
 	}
 	if b.Reason != "" {
 		s.reason += b.Reason
@@ -270,7 +277,7 @@ func (w *tail) catchUp() []seenTxn {
 	})
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	txns := slices.DeleteFunc(w.txns, func(x seenTxn) bool { return x.rows == 0 && len(x.scopes) == 0 })
+	txns := slices.DeleteFunc(w.txns, func(x seenTxn) bool { return x.rows == 0 && len(x.scopes) == 0 && x.xa == "" })
 	w.txns = nil
 	return txns
 }

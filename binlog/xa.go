@@ -1,56 +1,24 @@
 package binlog
 
 import (
+	"context"
 	"encoding/hex"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/doubletap-cdc/doubletap/pipeline"
 )
 
-// xaTables remembers which tables a prepared XA transaction has changed. Its
-// rows are published when they come, at XA PREPARE; at XA COMMIT, which may
-// come much later and brings no rows, the keys of those tables are stale again.
-// It lives as long as the process: a transaction that was prepared before, or
-// that was pushed out here, makes everything stale when it commits.
-type xaTables struct {
-	byXID map[string][]pipeline.Scope
-	order []string
-}
-
-// maxPrepared bounds the transactions remembered.
-const maxPrepared = 10000
-
-// prepared adds to what is remembered of xid. An xid may be used again, and the
-// commit of the earlier transaction may come again after a reconnect, after the
-// later one was seen: both are remembered.
-func (x *xaTables) prepared(xid string, scopes []pipeline.Scope) {
-	if x.byXID == nil {
-		x.byXID = map[string][]pipeline.Scope{}
+// xaEnded closes a transaction that holds XA COMMIT or XA ROLLBACK. Where rows
+// came with it, in a transaction that began with XA START, they were never
+// prepared: COMMIT is then of one phase, and what a ROLLBACK leaves in the binlog
+// is rows of tables without transactions, which are changed all the same.
+func (a *assembler) xaEnded(ctx context.Context, step pipeline.XAStep, xid string) error {
+	if a.xa == pipeline.XAHeld {
+		step = pipeline.XAOnePhase
 	}
-	if _, ok := x.byXID[xid]; !ok {
-		x.order = append(x.order, xid)
-	}
-	all := slices.Clone(x.byXID[xid]) // what commit returned before does not change
-	for _, s := range scopes {
-		if !slices.Contains(all, s) {
-			all = append(all, s)
-		}
-	}
-	x.byXID[xid] = all
-	for len(x.order) > maxPrepared {
-		delete(x.byXID, x.order[0])
-		x.order = x.order[1:]
-	}
-}
-
-// commit returns what the transaction changed. It is not forgotten: the same
-// XA COMMIT comes again after a reconnect.
-func (x *xaTables) commit(xid string) (scopes []pipeline.Scope, known bool) {
-	scopes, known = x.byXID[xid]
-	return scopes, known
+	return a.endXA(ctx, step, xid)
 }
 
 // xidText is one spelling for an xid, whoever wrote it.
