@@ -26,7 +26,7 @@ var Tailer = Command{
 	},
 	Run: func(ctx context.Context, a *App) error {
 		return a.withKafka(ctx, func(log kafkaLog) error {
-			return a.tail(ctx, log.Publisher(), log.Positions(a.Config.Source.Name))
+			return a.tail(ctx, log.Publisher(), log.Positions(a.Config.Source.Name), log.Prepared())
 		})
 	},
 }
@@ -56,6 +56,7 @@ var Invalidator = Command{
 type kafkaLog interface {
 	Publisher() pipeline.Publisher
 	Positions(source string) pipeline.Positions
+	Prepared() pipeline.Prepared
 	Consumer(group string) pipeline.Consumer
 	DeadLetters() pipeline.DeadLetters
 }
@@ -78,7 +79,7 @@ func (a *App) runEmbedded(ctx context.Context) (err error) {
 	a.awaitSource()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		return a.tail(ctx, log.Publisher(), log.Positions(a.Config.Source.Name))
+		return a.tail(ctx, log.Publisher(), log.Positions(a.Config.Source.Name), log.Prepared())
 	})
 	g.Go(func() error {
 		return a.invalidate(ctx, log.Consumer(consumerName(a.Config)), log.DeadLetters())

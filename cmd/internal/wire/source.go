@@ -28,13 +28,13 @@ func (a *App) binlogConfig() (binlog.Config, error) {
 // tail runs the tailer as the only active one of its source and log, until ctx
 // ends. Another one that is active is waited for; one whose lock is lost stops
 // and waits again.
-func (a *App) tail(ctx context.Context, pub pipeline.Publisher, pos pipeline.Positions) error {
+func (a *App) tail(ctx context.Context, pub pipeline.Publisher, pos pipeline.Positions, prepared pipeline.Prepared) error {
 	cfg, err := a.binlogConfig()
 	if err != nil {
 		return err
 	}
 	for {
-		err := a.tailLocked(ctx, cfg, pub, pos)
+		err := a.tailLocked(ctx, cfg, pub, pos, prepared)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -46,7 +46,7 @@ func (a *App) tail(ctx context.Context, pub pipeline.Publisher, pos pipeline.Pos
 }
 
 // tailLocked returns nil when the lock was lost.
-func (a *App) tailLocked(ctx context.Context, cfg binlog.Config, pub pipeline.Publisher, pos pipeline.Positions) error {
+func (a *App) tailLocked(ctx context.Context, cfg binlog.Config, pub pipeline.Publisher, pos pipeline.Positions, prepared pipeline.Prepared) error {
 	a.awaitSource()
 	lock, err := retryStart(ctx, a, "lock source", func(ctx context.Context) (*binlog.SourceLock, error) {
 		return binlog.Lock(ctx, cfg, a.logName())
@@ -71,7 +71,7 @@ func (a *App) tailLocked(ctx context.Context, cfg binlog.Config, pub pipeline.Pu
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
 	t := &pipeline.Tailer{
-		Name: cfg.Name, Schema: a.Schema, Source: source, Publisher: pub, Positions: placed{pos, a},
+		Name: cfg.Name, Schema: a.Schema, Source: source, Publisher: pub, Positions: placed{pos, a}, Prepared: prepared,
 		Start: a.Config.Source.Start, OnGap: pipeline.OnGap(a.Config.Source.OnGap), Hooks: a.Hooks,
 	}
 	if a.Config.Source.Gate {
