@@ -19,7 +19,7 @@ type Pages struct {
 	Ready    *Ready
 	// Readers returns the servers that cache fills read from; ok is false where
 	// this process watches none. It must be quick. nil is the same as false.
-	Readers func() (readers []Reader, ok bool)
+	Readers func(ctx context.Context) (readers []Reader, ok bool)
 	// Progress returns how far the passes are, of all partitions and processes.
 	// nil where this process cannot say.
 	Progress func(ctx context.Context) (Progress, error)

@@ -31,7 +31,7 @@ func (p *Pages) readers(w http.ResponseWriter, r *http.Request) {
 	var all []Reader
 	ok := false
 	if p.Readers != nil {
-		all, ok = p.Readers()
+		all, ok = p.Readers(r.Context())
 	}
 	if !ok {
 		problem(w, http.StatusNotFound, "this process watches no readers: an invalidator does, once it runs, where second_delete.readers names some")

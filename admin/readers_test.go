@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -25,7 +26,7 @@ func TestReadersPage(t *testing.T) {
 		{Name: "p:3306", ServerUUID: "u1", Up: true, OutPartitions: []string{}, MayServe: true},
 		{Name: "R:3306", Late: true, LagSeconds: 700.5, BehindTransactions: 9, OutPartitions: []string{"t/0"}, Reason: "it is out"},
 	}
-	p := &Pages{Registry: NewRegistry(), Ready: NewReady(), Readers: func() ([]Reader, bool) { return all, all != nil }}
+	p := &Pages{Registry: NewRegistry(), Ready: NewReady(), Readers: func(context.Context) ([]Reader, bool) { return all, all != nil }}
 	for _, c := range []struct {
 		path string
 		code int

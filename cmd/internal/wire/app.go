@@ -10,6 +10,7 @@ import (
 
 	"github.com/doubletap-cdc/doubletap/admin"
 	"github.com/doubletap-cdc/doubletap/config"
+	"github.com/doubletap-cdc/doubletap/deleter"
 	"github.com/doubletap-cdc/doubletap/keys"
 	"github.com/doubletap-cdc/doubletap/pipeline"
 )
@@ -22,7 +23,8 @@ type App struct {
 	Hooks  pipeline.Hooks
 	Ready  *admin.Ready
 
-	readers    atomic.Pointer[pipeline.Readers] // once they are watched
+	watching   atomic.Pointer[watching]      // once the readers are watched
+	redis      atomic.Pointer[deleter.Redis] // once deletes are made
 	registry   *prometheus.Registry
 	adminAddr  string
 	adminExact bool // it was given by -admin, so it must not be changed

@@ -32,6 +32,8 @@ type Command struct {
 	// Check returns the preflight's findings. It changes nothing, but for a start
 	// (create) it makes what is missing in the log.
 	Check func(ctx context.Context, a *App, create bool) []pipeline.Finding
+	// Deletes says that it makes deletes, and so knows how far they are.
+	Deletes bool
 	// Run does the work until ctx ends.
 	Run func(ctx context.Context, a *App) error
 }
@@ -132,7 +134,7 @@ func (c Command) run(ctx context.Context, a *App) int {
 		a.Log.Error("start refused; mend what the preflight found, and see it all with -check", "findings", refused)
 		return ExitUsage
 	}
-	err := a.serve(ctx, c.Name, func(ctx context.Context) error { return c.Run(ctx, a) })
+	err := a.serve(ctx, c)
 	switch {
 	case err == nil:
 		a.Log.Info("stopped")

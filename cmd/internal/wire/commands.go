@@ -35,6 +35,7 @@ var Tailer = Command{
 var Invalidator = Command{
 	Name:     "invalidator",
 	Synopsis: "deletes the Redis keys that published row changes make stale, at\nonce and a second time when due. With log.embedded it follows the binlog too,\nand is the whole pipeline.",
+	Deletes:  true,
 	Check: func(ctx context.Context, a *App, create bool) []pipeline.Finding {
 		findings := a.checkRedis(ctx)
 		if a.Config.Log.Kafka != nil {

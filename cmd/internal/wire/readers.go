@@ -8,33 +8,48 @@ import (
 	"github.com/doubletap-cdc/doubletap/admin"
 	"github.com/doubletap-cdc/doubletap/binlog"
 	"github.com/doubletap-cdc/doubletap/config"
+	"github.com/doubletap-cdc/doubletap/gtid"
 	"github.com/doubletap-cdc/doubletap/pipeline"
 )
 
-// watch makes what asks the source, and every server that cache fills read from,
-// what it shows. It does not connect. The caller closes it when it no longer runs.
-func (a *App) watch() (*pipeline.Readers, func(), error) {
+// watching is what asks the source, and every server that cache fills read from,
+// what it shows.
+type watching struct {
+	*pipeline.Readers
+	servers  []*reader
+	standing standing
+	closers  []func()
+}
+
+// watch makes it. It does not connect. The caller closes it when it no longer runs.
+func (a *App) watch() (*watching, error) {
 	source, err := a.binlogConfig()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	asked := binlog.NewReader(source, source.Addr, "")
-	closers := []func(){asked.Close}
-	r := &pipeline.Readers{Source: asked, MaxWait: a.Config.SecondDelete.MaxWait, Hooks: a.Hooks}
+	w := &watching{
+		Readers: &pipeline.Readers{Source: asked, MaxWait: a.Config.SecondDelete.MaxWait, Hooks: a.Hooks},
+		closers: []func(){asked.Close},
+	}
 	for _, one := range a.Config.SecondDelete.Readers {
 		cfg, err := a.readerConfig(one)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		reader := binlog.NewReader(cfg, one.Addr, one.ServerUUID)
-		closers = append(closers, reader.Close)
-		r.Servers = append(r.Servers, reader)
+		server := binlog.NewReader(cfg, one.Addr, one.ServerUUID)
+		remembers := &reader{Reader: server}
+		w.closers = append(w.closers, server.Close)
+		w.servers = append(w.servers, remembers)
+		w.Servers = append(w.Servers, remembers)
 	}
-	return r, func() {
-		for _, c := range closers {
-			c()
-		}
-	}, nil
+	return w, nil
+}
+
+func (w *watching) close() {
+	for _, c := range w.closers {
+		c()
+	}
 }
 
 // readerConfig is how to connect to a reader.
@@ -50,19 +65,25 @@ func (a *App) readerConfig(r config.Reader) (binlog.Config, error) {
 }
 
 // readerPage is what /readers shows, once this process watches any.
-func (a *App) readerPage() ([]admin.Reader, bool) {
-	watching := a.readers.Load()
-	if watching == nil || len(watching.Servers) == 0 {
+func (a *App) readerPage(ctx context.Context) ([]admin.Reader, bool) {
+	w := a.watching.Load()
+	if w == nil || len(w.servers) == 0 {
 		return nil, false
 	}
+	behind := w.standing.judge(w.servers, func() (gtid.Set, error) {
+		const patience = 500 * time.Millisecond // of a proxy
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		return a.secondPass(ctx)
+	})
 	all := []admin.Reader{}
-	for _, s := range watching.State() {
+	for _, s := range w.State() {
 		if s.Source {
 			continue
 		}
 		r := admin.Reader{
 			Name: s.Name, ServerUUID: s.Server, Up: s.Err == nil, LagSeconds: s.Lag.Seconds(), BehindTransactions: s.Behind,
-			Late: s.Late, OutPartitions: append([]string{}, s.Out...), MayServe: s.MayServe,
+			Late: s.Late, OutPartitions: append([]string{}, s.Out...), MayServe: s.MayServe && !behind[s.Name],
 		}
 		switch {
 		case s.Err != nil:
@@ -71,6 +92,8 @@ func (a *App) readerPage() ([]admin.Reader, bool) {
 			r.Reason = "second deletes go on without it, and are owed to it"
 		case s.Late:
 			r.Reason = "it is later than second_delete.max_wait"
+		case behind[s.Name]:
+			r.Reason = "it lacks transactions whose second deletes were made without it"
 		}
 		all = append(all, r)
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -170,14 +171,21 @@ second_delete: {fill: 200ms, max_wait: 1s, readers: ["%s", {addr: "%s", server_u
 
 	exec(t, behind, "STOP REPLICA SQL_THREAD")
 	exec(t, db, "INSERT INTO shop.item VALUES (1, 'one')")
+	written := url.QueryEscape(one(t, db, "SELECT @@global.gtid_executed"))
+	c.await("/wait?timeout=10s&gtid="+written, 200, `"done": true`)
+	c.await("/wait?timeout=0s&pass=second&gtid="+written, 504, "partition 0: 1 of")
 	c.await(name, 503, `"late": true`)
 	c.await("/readyz", 200, "reader "+replica.Addr+" is late")
+	c.await(name, 503, `"embedded/0"`)
+	c.await("/readyz", 200, "reader "+replica.Addr+" is out")
+	c.await("/metrics", 200, fmt.Sprintf(`doubletap_reader_out{partition="embedded/0",reader="%s"} 1`, replica.Addr))
+	c.await("/wait?timeout=10s&pass=second&gtid="+written, 200, `"done": true`)
 	c.await("/readers?name="+source.Addr, 200, `"may_serve": true`)
 
 	exec(t, behind, "START REPLICA SQL_THREAD")
 	c.await(name, 200, `"may_serve": true`)
 	c.await("/readyz", 200, `"warnings": []`)
-	for _, want := range []string{"level=ERROR msg=\"a reader is later", "level=INFO msg=\"a reader is no longer later"} {
+	for _, want := range []string{"level=ERROR msg=\"a reader is later", "level=ERROR msg=\"a reader is out", "msg=\"a reader is back"} {
 		if !strings.Contains(c.log.String(), want) {
 			t.Errorf("the log has no %s", want)
 		}

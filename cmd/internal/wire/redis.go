@@ -22,7 +22,7 @@ func (a *App) openRedis() (*deleter.Redis, error) {
 		Addrs: c.Addrs, Mode: c.Mode, Master: c.Master, DB: c.DB,
 		Username: c.Username, Password: c.Password.Reveal(),
 		SentinelUsername: c.SentinelUsername, SentinelPassword: c.SentinelPassword.Reveal(),
-		TLS: tls, Protect: c.Protect, ScanRate: c.ScanRate, Logger: a.Log, Hooks: a.Hooks,
+		TLS: tls, Protect: c.Protect, ScanRate: c.ScanRate, Stall: a.Config.SecondDelete.Stall, Logger: a.Log, Hooks: a.Hooks,
 	})
 }
 
@@ -33,26 +33,27 @@ func (a *App) invalidate(ctx context.Context, consumer pipeline.Consumer, dead p
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
 	defer redis.Close()
-	readers, closeReaders, err := a.watch()
+	watching, err := a.watch()
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
-	defer closeReaders()
-	a.readers.Store(readers)
+	defer watching.close()
+	a.watching.Store(watching)
+	a.redis.Store(redis)
 	a.Ready.Set(admin.Partitions, "waiting for the log to say which partitions are this process's")
 	a.Ready.Set("start", "")
 	c := a.Config
 	inv := &pipeline.Invalidator{
 		Schema: a.Schema, Deleter: redis, DeadLetters: dead, Hooks: a.Hooks,
-		Fill: c.SecondDelete.Fill, Readers: readers, Fallback: c.SecondDelete.Fallback, Gateless: !c.Source.Gate,
-		MaxLag: c.Trust.MaxLag,
+		Fill: c.SecondDelete.Fill, Readers: watching.Readers, Fallback: c.SecondDelete.Fallback, Gateless: !c.Source.Gate,
+		Watermarks: redis, MaxLag: c.Trust.MaxLag,
 	}
 	if c.Mode == config.ModeObserve {
-		a.Log.Warn("mode is observe: nothing is deleted")
-		inv.Deleter = redis.Observe()
+		a.Log.Warn("mode is observe: nothing is deleted, and applications are told nothing")
+		inv.Deleter, inv.Watermarks = redis.Observe(), nil
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return readers.Run(ctx) })
+	g.Go(func() error { return watching.Run(ctx) })
 	g.Go(func() error { return inv.Run(ctx, consumer) })
 	return g.Wait()
 }

@@ -20,8 +20,8 @@ func (a *App) observe() {
 	a.Hooks = pipeline.Join(hooks, admin.LogHooks(a.Log), a.Ready.Hooks())
 }
 
-// serve answers health and metrics while run works.
-func (a *App) serve(ctx context.Context, name string, run func(context.Context) error) error {
+// serve answers health and metrics while the command works.
+func (a *App) serve(ctx context.Context, c Command) error {
 	listener, err := admin.Listen(ctx, a.adminAddr, a.adminExact, a.Log)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
@@ -31,16 +31,20 @@ func (a *App) serve(ctx context.Context, name string, run func(context.Context) 
 	defer stop()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		return admin.Serve(serving, listener, a.pages(name).Handler())
+		return admin.Serve(serving, listener, a.pages(c).Handler())
 	})
 	g.Go(func() error {
 		defer stop() // metrics can be read until the work has ended
-		return run(ctx)
+		return c.Run(ctx, a)
 	})
 	return g.Wait()
 }
 
 // pages are what the command answers over HTTP.
-func (a *App) pages(name string) *admin.Pages {
-	return &admin.Pages{Title: name + " " + version(), Registry: a.registry, Ready: a.Ready, Readers: a.readerPage}
+func (a *App) pages(c Command) *admin.Pages {
+	p := &admin.Pages{Title: c.Name + " " + version(), Registry: a.registry, Ready: a.Ready, Readers: a.readerPage}
+	if c.Deletes {
+		p.Progress = a.progress
+	}
+	return p
 }
