@@ -41,6 +41,8 @@ type Client struct {
 	connecting chan struct{} // holds a token while a caller connects
 	conn       atomic.Pointer[redis.UniversalClient]
 	breakers   breakers
+	trust      trust
+	progress   progress
 
 	mu      sync.Mutex
 	flights map[token]*call   // fills of this process, by each lease they asked for
@@ -56,8 +58,8 @@ func New(o Options) (*Client, error) {
 	}
 	c := &Client{
 		o: o, slots: map[*keys.Rule]chan struct{}{},
-		connecting: make(chan struct{}, 1),
-		flights:    map[token]*call{}, turns: map[turnKey]*turn{},
+		connecting: make(chan struct{}, 1), progress: progress{asking: make(chan struct{}, 1)},
+		flights: map[token]*call{}, turns: map[turnKey]*turn{},
 	}
 	for _, r := range o.Schema.Rules() {
 		c.slots[r] = make(chan struct{}, o.MaxLoads)

@@ -36,17 +36,18 @@ type Redis struct {
 	PoolSize int
 }
 
-// Options says what a [Client] works with. Redis, Schema and DB are needed, and
-// Source for everything that asks how far the invalidators are.
+// Options says what a [Client] works with. Redis, Schema, Source and DB are needed.
 type Options struct {
 	Redis  Redis
 	Schema *keys.Schema
-	Source string // the source's name in the pipeline's configuration
+	Source string // the source's name in the pipeline's configuration: who vouches for the cache
 
 	// DB is the primary: what is read past the cache is read here.
 	DB *sql.DB
 	// Fills is where fills read; nil for DB. It must lead to servers that the
-	// pipeline's configuration names as readers, and to no others.
+	// pipeline's configuration names as readers, and to no others. If the fills of any
+	// program that shares the keys read from others than the primary, all programs must
+	// set it: GetAfter then waits for the second pass.
 	Fills *sql.DB
 
 	RedisTimeout time.Duration // for one round trip to Redis; 0: 100 ms
@@ -82,6 +83,8 @@ func (o *Options) complete() error {
 		return errors.New("redis mode standalone takes one address, the master's")
 	case o.Schema == nil:
 		return errors.New("no key schema is given")
+	case o.Source == "":
+		return errors.New("no source is given: its name in the pipeline's configuration")
 	case o.DB == nil:
 		return errors.New("no database is given: DB is the primary")
 	}
