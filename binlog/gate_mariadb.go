@@ -17,10 +17,10 @@ import (
 // MariaDB server. MariaDB has no function that waits for a GTID to be visible,
 // but it takes a snapshot of InnoDB and of the binlog under one lock
 // (LOCK_commit_ordered): every transaction that begins before that position is
-// visible to each read that starts later, and none behind it.
+// visible to each read that starts later, and none behind it. commitOrder knows
+// the exceptions.
 type snapshotView struct {
-	file  string
-	pos   uint64
+	order commitOrder
 	tries int // questions in vain since a transaction was last visible
 }
 
@@ -49,7 +49,7 @@ func newSnapshotView(ctx context.Context, s *session) (*snapshotView, error) {
 var errThreadScheduling = errors.New("binlog_optimize_thread_scheduling is OFF, so the server cannot say what is visible; remove the setting from my.cnf and restart the server")
 
 func (v *snapshotView) shows(t pipeline.Txn) bool {
-	return t.File != "" && v.file != "" && comparePos(v.file, v.pos, t.File, t.Offset) > 0
+	return t.File != "" && v.order.seen.compare(place{t.File, t.Offset}) > 0
 }
 
 // ask polls: nothing can be waited for. The pause grows from 0.1 ms to 20 ms,
@@ -61,15 +61,19 @@ func (v *snapshotView) ask(ctx context.Context, s *session, t pipeline.Txn) (boo
 	if v.tries > 0 && !pause(ctx, min(100*time.Microsecond<<min(v.tries-1, 10), 20*time.Millisecond)) {
 		return false, context.Cause(ctx)
 	}
-	file, pos, err := v.snapshot(ctx, s)
+	results, err := s.multi(ctx, snapshotSQL)
 	if err != nil {
 		return false, err
 	}
-	if v.file != "" && comparePos(file, pos, v.file, v.pos) < 0 {
-		return false, errOtherHistory // RESET MASTER
+	at, err := snapshotOf(results)
+	if err != nil {
+		return false, err
 	}
-	v.file, v.pos = file, pos
-	if v.shows(t) {
+	quiet, err := v.order.advance(ctx, s, at)
+	if err != nil {
+		return false, err
+	}
+	if quiet || v.shows(t) {
 		v.tries = 0
 		return true, nil
 	}
@@ -77,29 +81,21 @@ func (v *snapshotView) ask(ctx context.Context, s *session, t pipeline.Txn) (boo
 	return false, nil
 }
 
-func (v *snapshotView) snapshot(ctx context.Context, s *session) (file string, pos uint64, err error) {
-	results, err := s.multi(ctx, snapshotSQL)
-	if err != nil {
-		return "", 0, err
-	}
-	return snapshotOf(results)
-}
-
 // snapshotOf finds the answer of SHOW SESSION STATUS LIKE 'binlog_snapshot_%'
-// as the last of some results that has rows.
-func snapshotOf(results [][][]string) (file string, pos uint64, err error) {
+// as the last of some results.
+func snapshotOf(results [][][]string) (at place, err error) {
 	for _, r := range results[len(results)-1] {
 		switch strings.ToLower(r[0]) {
 		case "binlog_snapshot_file":
-			file = r[1]
+			at.file = r[1]
 		case "binlog_snapshot_position":
-			pos, err = strconv.ParseUint(r[1], 10, 64)
+			at.pos, err = strconv.ParseUint(r[1], 10, 64)
 		}
 	}
-	if err != nil || file == "" {
-		return "", 0, errors.Join(err, errors.New("binlog_snapshot_file is empty: is the binlog on (log_bin)?"))
+	if err != nil || at.file == "" {
+		return place{}, errors.Join(err, errors.New("binlog_snapshot_file is empty: is the binlog on (log_bin)?"))
 	}
-	return file, pos, nil
+	return at, nil
 }
 
 // multi runs several statements in one round trip and returns the rows of each

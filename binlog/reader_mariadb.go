@@ -18,17 +18,15 @@ import (
 // once a consistent snapshot has passed that end (see snapshotView).
 type mariadbView struct {
 	slave, binlog parsedSet
+	order         commitOrder
 	pending       []mark // written, not yet seen to be visible; in binlog order
 	shown         gtid.Set
-	file          string // of the newest snapshot
-	pos           uint64
 }
 
 // mark says that everything in set ends before a place in the binlog.
 type mark struct {
-	set  gtid.Set
-	file string
-	pos  uint64
+	set gtid.Set
+	end place
 }
 
 // maxMarks bounds the marks that are kept: a stalled server is asked for long.
@@ -65,7 +63,7 @@ func (v *mariadbView) ask(ctx context.Context, s *session, srv Server) (pipeline
 	}
 	shown := slave
 	if len(results[1]) > 0 { // it writes a binlog
-		if err := v.written(is[1], results[1][0], results[2:]); err != nil {
+		if err := v.written(ctx, s, is[1], results[1][0], results[2:]); err != nil {
 			return pipeline.View{}, err
 		}
 		shown.Union(v.shown)
@@ -74,7 +72,7 @@ func (v *mariadbView) ask(ctx context.Context, s *session, srv Server) (pipeline
 }
 
 // written takes in the binlog's set and end, and the snapshot taken after.
-func (v *mariadbView) written(set string, status []string, snapshot [][][]string) error {
+func (v *mariadbView) written(ctx context.Context, s *session, set string, status []string, snapshot [][][]string) error {
 	now, err := v.binlog.read(set)
 	if err != nil {
 		return err
@@ -83,18 +81,21 @@ func (v *mariadbView) written(set string, status []string, snapshot [][][]string
 	if err != nil {
 		return err
 	}
-	file, pos, err := snapshotOf(snapshot)
+	at, err := snapshotOf(snapshot)
 	if err != nil {
 		return err
 	}
-	if v.file != "" && comparePos(file, pos, v.file, v.pos) < 0 {
-		v.pending, v.shown = nil, gtid.Set{} // RESET MASTER
+	if !now.HasAll(v.shown) {
+		return errOtherHistory // RESET MASTER
 	}
-	v.file, v.pos = file, pos
 	if len(v.pending) < maxMarks {
-		v.pending = append(v.pending, mark{now, status[0], end})
+		v.pending = append(v.pending, mark{now, place{status[0], end}})
 	}
-	for len(v.pending) > 0 && comparePos(file, pos, v.pending[0].file, v.pending[0].pos) >= 0 {
+	quiet, err := v.order.advance(ctx, s, at)
+	if err != nil {
+		return err
+	}
+	for len(v.pending) > 0 && (quiet || v.order.seen.compare(v.pending[0].end) >= 0) {
 		v.shown = v.pending[0].set
 		v.pending = v.pending[1:]
 	}
