@@ -151,6 +151,11 @@ func newWorker(inv *Invalidator, p Partition, c Cursors, gap string) (*worker, e
 		w.sweeper.addGap(First, w.everything.fill, w.everything.patterns)
 	}
 	w.goWithout()
+	for _, st := range w.standings {
+		if st.out {
+			w.tellOut(st, "it was when the partition came here, or it is new")
+		}
+	}
 	var err error
 	w.marks, err = marksOf(w.standings)
 	return w, err
