@@ -211,8 +211,6 @@ func (w *worker) owedTo(ctx context.Context, st *standing) (from int64, everythi
 	case w.Readers.Source != nil && st.has.HasAll(*st.goal):
 		return st.below, false, nil // it had all that was below
 	}
-	// Everything before a progress record is in its set. Look for one whose set
-	// the reader had, in steps that grow.
 	for back := int64(512); ; back *= 8 {
 		at := max(st.below-back, 0)
 		f, err := w.read(ctx, at)
@@ -225,20 +223,47 @@ func (w *worker) owedTo(ctx context.Context, st *standing) (from int64, everythi
 		case err != nil:
 			return 0, false, err
 		}
-		for _, m := range f.Messages {
-			e, err := DecodeEvent(m.Data)
-			if err != nil || e.Kind != KindProgress {
-				continue
-			}
-			if set, err := gtid.Parse(e.GTID); err == nil && !set.Empty() && st.has.HasAll(set) {
-				return m.Offset, false, nil
-			}
-		}
+		from, ok := knownFrom(f.Messages, *st.has)
 		switch {
+		case ok:
+			return from, false, nil
 		case oldest:
 			return 0, true, nil
 		case at == 0:
 			return 0, false, nil
 		}
 	}
+}
+
+// knownFrom returns an offset before which the log has nothing that a reader
+// lacks which has a set, or that comes again behind the offset.
+//
+// The set of a progress record is a beginning of the source's history. Of an
+// event in it, everything that comes before it in the history is in it too. What
+// stands before the event in the log, and comes after it in the history, was
+// published by a tailer that stopped: the one that published the event went on
+// from there, and publishes all of it again. The progress record by itself proves
+// nothing: events that it does not cover may stand before it.
+func knownFrom(msgs []Message, has gtid.Set) (from int64, ok bool) {
+	var known gtid.Set
+	events := make([]*Event, len(msgs))
+	for i, m := range msgs {
+		e, err := DecodeEvent(m.Data)
+		if err != nil {
+			continue
+		}
+		events[i] = e
+		if e.Kind != KindProgress {
+			continue
+		}
+		if set, err := gtid.Parse(e.GTID); err == nil && has.HasAll(set) {
+			known.Union(set)
+		}
+	}
+	for i, e := range events {
+		if e != nil && e.Kind != KindProgress && known.Has(e.GTID) {
+			return msgs[i].Offset, true
+		}
+	}
+	return 0, false
 }

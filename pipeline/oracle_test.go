@@ -2,6 +2,7 @@ package pipeline_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 type history struct {
 	fill     time.Duration
 	expected map[string][]string // GTID → the keys that it makes stale
+	fleet    *fleet              // of readers; nil: a change is visible when it is published
 
 	mu      sync.Mutex
 	entries []entry
@@ -69,11 +71,14 @@ type judge struct {
 	debts     map[string][]debt          // by key
 	owed      map[[2]int64][]debt        // by partition and offset
 	known     map[int]map[[2]int64]int   // by process: the entry with which it saw a record first
+	names     map[[2]int64]string        // the transaction, by partition and offset
 	published map[string]map[string]bool // GTID → keys that are durable
 	swept     bool                       // the invalidation of everything is durable
 	pending   bool
 	first     map[debt]bool
 	second    map[debt]bool
+	again     map[debt][]time.Time     // when deletes late enough for fills from the source were sent
+	readers   map[debt]map[string]bool // readers, by whose visibility a delete was late enough
 	wrong     []string
 }
 
@@ -85,6 +90,7 @@ func (h *history) violations(records map[int][]pipeline.Message, complete bool) 
 		h: h, records: records, debts: map[string][]debt{}, owed: map[[2]int64][]debt{},
 		known: map[int]map[[2]int64]int{}, published: map[string]map[string]bool{},
 		first: map[debt]bool{}, second: map[debt]bool{},
+		names: map[[2]int64]string{}, again: map[debt][]time.Time{}, readers: map[debt]map[string]bool{},
 	}
 	j.index()
 	for i, e := range h.entries {
@@ -108,6 +114,7 @@ func (j *judge) index() {
 				j.fail("the log holds %s: %v", m.Data, err)
 				continue
 			}
+			j.names[[2]int64{int64(part), m.Offset}] = plain(e.GTID)
 			ks := keysOf(e.Tables)
 			if len(e.Scopes) > 0 {
 				ks = []string{anyKey}
@@ -154,11 +161,11 @@ func (j *judge) durable(e entry) {
 		return
 	}
 	j.swept = j.swept || len(ev.Scopes) > 0
-	if j.published[ev.GTID] == nil {
-		j.published[ev.GTID] = map[string]bool{}
+	if gtid := plain(ev.GTID); j.published[gtid] == nil {
+		j.published[gtid] = map[string]bool{}
 	}
 	for _, k := range keysOf(ev.Tables) {
-		j.published[ev.GTID][k] = true
+		j.published[plain(ev.GTID)][k] = true
 	}
 }
 
@@ -195,6 +202,9 @@ func (j *judge) deleted(e entry) {
 	}
 	if slices.Equal(e.patterns, everyPattern) {
 		ks = []string{anyKey}
+		if j.h.fleet != nil { // it is for every key, and made where the log no longer says which
+			ks = slices.Collect(maps.Keys(j.debts))
+		}
 	} else if len(e.patterns) > 0 {
 		j.fail("swept %q", e.patterns)
 	}
@@ -205,7 +215,9 @@ func (j *judge) deleted(e entry) {
 				continue
 			}
 			j.first[d] = true
-			if j.h.entries[e.sent].at.Sub(j.h.entries[at].at) >= j.h.fill {
+			if j.h.fleet != nil && k != anyKey {
+				j.credit(d, j.h.entries[e.sent].at)
+			} else if j.h.entries[e.sent].at.Sub(j.h.entries[at].at) >= j.h.fill {
 				j.second[d] = true
 			}
 		}
@@ -216,7 +228,7 @@ func (j *judge) deleted(e entry) {
 func (j *judge) below(e entry, pass string, cursor int64, done map[debt]bool) {
 	for offset := range cursor {
 		for _, d := range j.owed[[2]int64{int64(e.part), offset}] {
-			if !done[d] {
+			if pass == "second" && !j.byReaders(d, e.cursors.Marks) || !done[d] && (pass == "first" || j.h.fleet == nil || d.key == anyKey) {
 				j.fail("the %s cursor of partition %d was stored as %d, but %s of %d is not deleted (I1)", pass, e.part, cursor, d.key, offset)
 				return
 			}
@@ -236,22 +248,13 @@ func (j *judge) complete() {
 			}
 		}
 	}
+	j.completeForReaders()
 	if sweeps := j.debts[anyKey]; j.pending && !slices.ContainsFunc(sweeps, func(d debt) bool { return j.second[d] }) {
 		j.fail("everything was not invalidated twice")
 	}
 }
 
-func (j *judge) recordOf(d debt) string {
-	for _, m := range j.records[d.part] {
-		if m.Offset == d.offset {
-			e, err := pipeline.DecodeEvent(m.Data)
-			if err == nil {
-				return e.GTID
-			}
-		}
-	}
-	return ""
-}
+func (j *judge) recordOf(d debt) string { return j.names[[2]int64{int64(d.part), d.offset}] }
 
 // The oracle must see what is wrong: each of these histories is a right one
 // with one mistake in it.
