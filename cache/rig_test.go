@@ -26,7 +26,11 @@ type shelf struct {
 
 func newShelf(t *testing.T) *shelf {
 	t.Helper()
-	s := envtest.MySQL(t)
+	return newShelfOn(t, envtest.MySQL(t))
+}
+
+func newShelfOn(t *testing.T, s *testenv.Server) *shelf {
+	t.Helper()
 	sh := &shelf{db: envtest.DB(t, s), table: envtest.Database(t, s) + ".item"}
 	run(t, sh.db, "CREATE TABLE "+sh.table+" (id INT PRIMARY KEY, name TEXT NOT NULL)")
 	for i := range 20 {
@@ -36,6 +40,7 @@ func newShelf(t *testing.T) *shelf {
 	schema, err := keys.Parse("keys.yaml", []byte(fmt.Sprintf(`version: 1
 keys:
   - {name: item, table: %[1]s, key: "item:%[1]s:{id}", lease: true}
+  - {name: tagged, table: %[1]s, key: "tagged:%[1]s:{{t}}:{id}", lease: true, on_untrusted: serve}
   - {name: plain, table: %[1]s, key: "plain:%[1]s:{id}"}
   - {name: other, table: %[1]s, key: "other:%[1]s:{id}", lease: true}
 `, sh.table)))
