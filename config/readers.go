@@ -46,6 +46,9 @@ const (
 	longWait     = 10 * time.Minute
 )
 
+// shortestStall is the least that the probes of Redis can tell from their own pace.
+const shortestStall = 40 * time.Millisecond
+
 // serverUUID is MySQL's server_uuid, or what stands for it on MariaDB.
 var serverUUID = regexp.MustCompile(`^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|mariadb-\d+-\S+)$`)
 
@@ -70,7 +73,9 @@ func (s *SecondDelete) derive(given func(name string) bool) {
 func (l *loader) checkSecondDelete(c *Config) {
 	s := &c.SecondDelete
 	l.checkReaders(s)
-	l.positive("second_delete.stall", s.Stall, "a slower answer of Redis is a stall, and what was deleted before it is deleted again")
+	if s.Stall < shortestStall {
+		l.problem("second_delete.stall", "%v is less than %v: a slower answer of Redis is a stall, and a healthy one may take that long", s.Stall, shortestStall)
+	}
 	l.positive("trust.max_lag", c.Trust.MaxLag, "applications bypass the cache when the pipeline is later than this")
 	if !l.positive("second_delete.fill", s.Fill, "it is the longest time that a cache fill takes, from its SELECT to the SET in Redis") {
 		return
