@@ -108,14 +108,20 @@ const (
 	codeTooManyConnections = 1040
 )
 
-// connection explains why there is no connection.
+// connection explains why there is no connection to the source.
 func (p *preflight) connection(err error) {
+	p.refuse("connection", err.Error(), connectFix(err, p.cfg.User, "source", "REPLICATION SLAVE, REPLICATION CLIENT, SELECT"))
+}
+
+// connectFix says what to do about an error of dial. settings is the section of
+// the configuration that has the address, grants what the user needs.
+func connectFix(err error, user, settings, grants string) string {
 	fix := "start the server or correct source.addr; look at its bind_address and at firewalls in between"
 	switch code := serverCode(err); {
 	case code == codeAccessDenied:
-		fix = fmt.Sprintf("correct source.user and source.password; where the user is missing, as an administrator: CREATE USER '%s'@'%%' IDENTIFIED BY '(its password)'; GRANT REPLICATION SLAVE, REPLICATION CLIENT, SELECT ON *.* TO '%s'@'%%';", p.cfg.User, p.cfg.User)
+		fix = fmt.Sprintf("correct source.user and source.password; where the user is missing, as an administrator: CREATE USER '%s'@'%%' IDENTIFIED BY '(its password)'; GRANT %s ON *.* TO '%s'@'%%';", user, grants, user)
 	case code == codeHostNotAllowed:
-		fix = fmt.Sprintf("no account of the server lets this host in: CREATE USER '%s'@'%%' IDENTIFIED BY '(its password)';", p.cfg.User)
+		fix = fmt.Sprintf("no account of the server lets this host in: CREATE USER '%s'@'%%' IDENTIFIED BY '(its password)';", user)
 	case code == codeHostBlocked:
 		fix = "the server has blocked this host after too many broken connections: FLUSH HOSTS; or TRUNCATE TABLE performance_schema.host_cache;"
 	case code == codeTooManyConnections:
@@ -131,7 +137,7 @@ func (p *preflight) connection(err error) {
 	case !isNetError(err):
 		fix = "see the message; is source.addr a MySQL or MariaDB server?"
 	}
-	p.refuse("connection", err.Error(), fix)
+	return strings.ReplaceAll(fix, "source.", settings+".")
 }
 
 func isTLSError(err error) bool {

@@ -252,7 +252,7 @@ func TestPreflightIsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check := regexp.MustCompile(`p\.(?:refuse|warn|note)\("([^"]+)"|\{"(\w+)", "[A-Z]+", "|name[,:a-z ]*= "(\w+)"`)
+	check := regexp.MustCompile(`[pc]\.(?:refuse|warn|note)\("([^"]+)"|\{"(\w+)", "[A-Z]+", "|name[,:a-z ]*= "(\w+)"`)
 	found := 0
 	for _, f := range files {
 		src, err := os.ReadFile(f)
