@@ -95,7 +95,9 @@ func TestReadyNamesReaders(t *testing.T) {
 	want("asked")
 	asked(true, nil)
 	asked(true, errors.New("no route"))
-	want("late", "reader r:1 is late: it lags by 11m0s, more than")
+	want("late and silent", "reader r:1 is late: it lags by 11m0s, more than", "reader r:1 is silent: it does not say what it shows, and second deletes wait for it: no route")
+	asked(true, nil)
+	want("late", "is late")
 	for _, name := range []string{"t/0", "t/1", "t/2", "t/3", "t/4", "t/5", "t/6"} {
 		out(name, true)
 	}
@@ -110,6 +112,16 @@ func TestReadyNamesReaders(t *testing.T) {
 	out("t/1", false)
 	out("t/1", false)
 	want("all are back")
+	h.ReaderAsked(pipeline.ReaderInfo{Name: "s:1", Source: true, Late: true, Err: errors.New("refused")})
+	h.Posted("t/0", pipeline.Watermark{Untrusted: []string{"item", "price"}})
+	want("no trust", "source is silent: it does not say what it shows: refused", "trust in t/0: applications are told not to trust what is cached for item, price")
+	h.ReaderAsked(pipeline.ReaderInfo{Name: "s:1", Source: true})
+	want("the source is back", "trust in t/0")
+	h.Owned("t/0", false)
+	want("and given up")
+	h.Posted("t/1", pipeline.Watermark{Untrusted: []string{"*"}})
+	h.Posted("t/1", pipeline.Watermark{})
+	want("trusted")
 }
 
 // An invalidator that waits for its partitions is not ready until it has one, or

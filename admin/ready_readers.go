@@ -49,14 +49,12 @@ func list(partitions map[string]bool) string {
 // readerHooks keep the notices about readers, and the condition Partitions.
 func (r *Ready) readerHooks() pipeline.Hooks {
 	return pipeline.Hooks{
-		ReaderAsked: func(i pipeline.ReaderInfo) {
-			name := "reader " + i.Name + " is late"
+		ReaderAsked: r.asked,
+		Posted: func(partition string, w pipeline.Watermark) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			delete(r.warnings, name)
-			if i.Late && !i.Source {
-				r.warnings[name] = fmt.Sprintf("it lags by %v, more than second_delete.max_wait: let no cache fill read it", i.Lag.Round(time.Second))
-			}
+			r.warn("trust in "+partition, len(w.Untrusted) > 0,
+				"applications are told not to trust what is cached for "+strings.Join(w.Untrusted, ", ")+" (* is all rules): deletes are late, or the source does not say how late they are")
 		},
 		ReaderOut: func(i pipeline.ReaderOutInfo) {
 			r.mu.Lock()
@@ -70,6 +68,7 @@ func (r *Ready) readerHooks() pipeline.Hooks {
 				r.partitionsKnown()
 				return
 			}
+			delete(r.warnings, "trust in "+partition)
 			for reader := range r.out { // the next owner tells of it
 				r.setOut(reader, partition, false)
 			}
@@ -81,6 +80,26 @@ func (r *Ready) readerHooks() pipeline.Hooks {
 				r.partitionsKnown()
 			}
 		},
+	}
+}
+
+func (r *Ready) asked(i pipeline.ReaderInfo) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if i.Source {
+		r.warn("source is silent", i.Err != nil, fmt.Sprintf("it does not say what it shows: %v", i.Err))
+		return
+	}
+	r.warn("reader "+i.Name+" is silent", i.Err != nil, fmt.Sprintf("it does not say what it shows, and second deletes wait for it: %v", i.Err))
+	r.warn("reader "+i.Name+" is late", i.Late, fmt.Sprintf("it lags by %v, more than second_delete.max_wait: let no cache fill read it", i.Lag.Round(time.Second)))
+}
+
+// warn keeps a notice while it is true.
+func (r *Ready) warn(name string, isTrue bool, reason string) {
+	if isTrue {
+		r.warnings[name] = reason
+	} else {
+		delete(r.warnings, name)
 	}
 }
 
