@@ -221,7 +221,7 @@ func (r *tailRun) checkpoints(ctx context.Context) error {
 		err := r.flight.ready(ctx)
 		if err == nil {
 			// At once after a pause: applications wait for their own writes.
-			err = sleep(ctx, time.Until(last.Add(every)))
+			err = sleep(ctx, time.Until(last.Add(every+r.xaPace())))
 			last = time.Now()
 		}
 		if serr := r.checkpoint(ctx); serr != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // xaState is what a tailRun knows of prepared XA transactions. here belongs to
@@ -208,6 +209,12 @@ func (r *tailRun) keep(done []*openTxn) (text string, changed bool) {
 		r.Hooks.Prepared(len(r.xa.stored), forgotten+more)
 	}
 	return text, true
+}
+
+// xaPace is how much longer than usual the next checkpoint is waited for: one
+// with thousands of prepared transactions is large.
+func (r *tailRun) xaPace() time.Duration {
+	return time.Duration(len(r.stored.Prepared)) * time.Microsecond
 }
 
 // released lets go of records that no stored transaction needs any more. What
