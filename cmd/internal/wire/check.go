@@ -16,6 +16,23 @@ func (a *App) checkSource(ctx context.Context) []pipeline.Finding {
 	return findings
 }
 
+// checkReaders looks at the servers that cache fills read from.
+func (a *App) checkReaders(ctx context.Context) []pipeline.Finding {
+	source, err := a.binlogConfig()
+	if err != nil {
+		return refuse("source", err)
+	}
+	var readers []binlog.ReaderConfig
+	for _, r := range a.Config.SecondDelete.Readers {
+		cfg, err := a.readerConfig(r)
+		if err != nil {
+			return refuse("second_delete", err)
+		}
+		readers = append(readers, binlog.ReaderConfig{Config: cfg, Server: r.ServerUUID})
+	}
+	return binlog.PreflightReaders(ctx, source, readers, a.Config.SecondDelete.MaxWait)
+}
+
 func (a *App) checkKafka(ctx context.Context, create bool) []pipeline.Finding {
 	log, err := a.openKafka()
 	if err != nil {

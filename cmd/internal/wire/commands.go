@@ -39,9 +39,11 @@ var Invalidator = Command{
 	Check: func(ctx context.Context, a *App, create bool) []pipeline.Finding {
 		findings := a.checkRedis(ctx)
 		if a.Config.Log.Kafka != nil {
-			return slices.Concat(findings, a.checkKafka(ctx, create), a.checkLag(ctx))
+			findings = slices.Concat(findings, a.checkKafka(ctx, create), a.checkLag(ctx))
+		} else {
+			findings = append(findings, a.checkSource(ctx)...)
 		}
-		return append(findings, a.checkSource(ctx)...)
+		return append(findings, a.checkReaders(ctx)...)
 	},
 	Run: func(ctx context.Context, a *App) error {
 		if a.Config.Log.Embedded != nil {

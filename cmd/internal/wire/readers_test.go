@@ -164,6 +164,9 @@ second_delete: {fill: 200ms, max_wait: 1s, readers: ["%s", {addr: "%s", server_u
 	})
 	c := run(t, Invalidator, config)
 	c.await("/readyz", 200, `"warnings": []`)
+	if !strings.Contains(c.log.String(), "preflight: reader "+source.Addr) {
+		t.Error("the readers were not looked at before the start")
+	}
 	name := "/readers?name=" + replica.Addr
 	c.await(name, 200, `"may_serve": true`)
 	var all struct{ Readers []admin.Reader }
