@@ -55,6 +55,7 @@ func TestReaderShowsNothingEarly(t *testing.T) {
 		{name: "mysql source", start: envtest.MySQL, early: true},
 		{name: "mysql source, binlog_order_commits off", start: envtest.MySQL, args: []string{"--binlog-order-commits=OFF"}, early: true},
 		{name: "mysql replica, workers in any order", start: envtest.MySQL, args: []string{"--binlog-transaction-dependency-history-size=25000"}, replica: parallel},
+		{name: "mysql replica, no binlog", start: envtest.MySQL, replica: append([]string{"--skip-log-bin"}, parallel...), noBinlog: true},
 		{name: "mariadb source", start: envtest.MariaDB, args: []string{"--sync-binlog=1"}, early: true},
 		{name: "mariadb source, small binlog files", start: envtest.MariaDB, args: []string{"--max-binlog-size=16384"}},
 		{name: "mariadb replica", start: envtest.MariaDB, replica: []string{"--slave-parallel-threads=0"}},
