@@ -221,8 +221,8 @@ func TestXAOfTwoMillionRows(t *testing.T) {
 			const block = 100_000
 			var stmts []string
 			for at := 0; at < c.rows; at += block {
-				stmts = append(stmts, strings.NewReplacer("$", r.db, "?", "%d").Replace(bulkInsert))
-				stmts[len(stmts)-1] = fmt.Sprintf(stmts[len(stmts)-1], at, block)
+				first := strings.Replace(strings.ReplaceAll(bulkInsert, "$", r.db), "?", strconv.Itoa(at), 1)
+				stmts = append(stmts, strings.Replace(first, "?", strconv.Itoa(block), 1))
 			}
 			start := time.Now()
 			r.prepareXA("big", stmts...)
