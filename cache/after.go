@@ -79,29 +79,23 @@ func (c *Client) GetAfter(ctx context.Context, token Seen, key Key, ttl time.Dur
 	return c.bypassAfter(ctx, set, key, fill, Awaited)
 }
 
-// bypassAfter loads from the primary until what it shows has all of the set. Nearly
-// always that is the first time: what a commit returned for is visible.
+// bypassAfter loads from the primary once that shows the set, which it nearly
+// always does: what a commit has returned for is visible.
 func (c *Client) bypassAfter(ctx context.Context, set gtid.Set, key Key, fill Fill, why Event) (Value, error) {
-	v, err := c.bypass(ctx, key, fill, why)
-	if err != nil || v.least.HasAll(set) {
-		return v, err
-	}
 	limited, cancel := context.WithTimeout(ctx, primaryLimit)
 	defer cancel()
 	for pause := soonest; ; pause = min(2*pause, latest) {
-		// Cheaper than another load, and it may be long until that is of use.
 		shown, err := executed(limited, c.o.DB)
-		if err == nil && shown.HasAll(set) {
-			if v, err = c.bypass(ctx, key, fill, why); err != nil || v.least.HasAll(set) {
-				return v, err
-			}
-		}
-		if !sleep(limited, pause) {
-			break
+		switch {
+		case err == nil && shown.HasAll(set):
+			return c.bypass(ctx, key, fill, why) // its snapshot begins after this
+		case err != nil && limited.Err() == nil:
+			return Value{}, fmt.Errorf("ask the primary what it shows: %w", err)
+		case sleep(limited, pause):
+		case ctx.Err() != nil:
+			return Value{}, ctx.Err()
+		default:
+			return Value{}, fmt.Errorf("get a key of rule %q: %w within %v", key.Rule(), ErrBehind, primaryLimit)
 		}
 	}
-	if ctx.Err() != nil {
-		return Value{}, ctx.Err()
-	}
-	return Value{}, fmt.Errorf("get a key of rule %q: %w within %v", key.Rule(), ErrBehind, primaryLimit)
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/doubletap-cdc/doubletap/gtid"
 	"github.com/doubletap-cdc/doubletap/keys"
 )
 
@@ -121,8 +120,6 @@ type Value struct {
 	// not known. Given to a later [Client.GetAfter], it lets nobody see an older
 	// value.
 	Token Seen
-
-	least gtid.Set // transactions that the value certainly shows
 }
 
 // Fill reads one key's value from the database. All that it reads must come from

@@ -100,7 +100,7 @@ func (e entry) value() Value {
 	// A set too long for a token is rare, and means only that less is known.
 	seen, _ := seenOf(e.known.most)
 	if e.kind != valued {
-		return Value{Token: seen, least: e.known.least}
+		return Value{Token: seen}
 	}
-	return Value{Data: e.data, Found: true, Token: seen, least: e.known.least}
+	return Value{Data: e.data, Found: true, Token: seen}
 }

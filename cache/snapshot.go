@@ -46,9 +46,7 @@ func openSnapshot(ctx context.Context, conn *sql.Conn) (b bounds, err error) {
 	if err != nil {
 		return b, err
 	}
-	if b.least, err = s.least(ctx, conn); err != nil {
-		return b, fmt.Errorf("read what a snapshot will show: %w", err)
-	}
+	b.least = s.shown
 	// Below REPEATABLE READ the words CONSISTENT SNAPSHOT mean nothing. The servers
 	// refuse this statement inside a transaction, which MySQL does not show otherwise.
 	if _, err := conn.ExecContext(ctx, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"); err != nil {
@@ -65,23 +63,23 @@ func openSnapshot(ctx context.Context, conn *sql.Conn) (b bounds, err error) {
 
 // session is what a connection says of itself and its server.
 type session struct {
-	shown  string // a GTID set that every later snapshot shows
-	binlog bool   // a MariaDB server whose binlog has a place that is shown
-	hidden bool   // a MariaDB server that does not log what it replicates
+	shown  gtid.Set // every later snapshot shows it
+	hidden bool     // a MariaDB server that does not log what it replicates
 }
 
 // sessionSQL asks either server in one round trip, as executedSQL does. MySQL adds
 // to gtid_executed, and MariaDB to gtid_slave_pos, after the commit in the engine.
+// Of what a MariaDB server commits for itself nothing is known to be shown: the
+// binlog, and all that speaks of it, is ahead (docs/decisions/tokens.md).
 const sessionSQL = `SELECT @@SESSION.autocommit,
-	/*!50700 @@SESSION.transaction_isolation, FALSE, @@GLOBAL.gtid_executed, FALSE, FALSE */
+	/*!50700 @@SESSION.transaction_isolation, FALSE, @@GLOBAL.gtid_executed, FALSE */
 	/*M! @@SESSION.tx_isolation, @@SESSION.in_transaction, @@GLOBAL.gtid_slave_pos,
-	     @@GLOBAL.log_bin AND @@GLOBAL.binlog_optimize_thread_scheduling,
 	     @@GLOBAL.gtid_slave_pos <> '' AND NOT (@@GLOBAL.log_bin AND @@GLOBAL.log_slave_updates) */`
 
 func readSession(ctx context.Context, conn *sql.Conn) (s session, err error) {
 	var autocommit, inside bool
-	var isolation string
-	err = conn.QueryRowContext(ctx, sessionSQL).Scan(&autocommit, &isolation, &inside, &s.shown, &s.binlog, &s.hidden)
+	var isolation, shown string
+	err = conn.QueryRowContext(ctx, sessionSQL).Scan(&autocommit, &isolation, &inside, &shown, &s.hidden)
 	switch {
 	case err != nil:
 		return s, fmt.Errorf("read a session's settings: %w", err)
@@ -92,30 +90,8 @@ func readSession(ctx context.Context, conn *sql.Conn) (s session, err error) {
 	case inside:
 		return s, fmt.Errorf("%w: a transaction is open in it: end each one on the connection that it began on", ErrUnsafeSession)
 	}
-	return s, nil
-}
-
-// binlogSQL is the GTID position up to which the engines of a MariaDB server have
-// committed: that is what binlog_snapshot_% are outside a snapshot, where each
-// thread does not commit for itself. (gtid_binlog_pos is ahead of the engines.
-// And inside a snapshot binlog_snapshot_% are early now and then: measured on
-// 11.8.6 under load, 8 of 3,600 snapshots did not show the last group of commits
-// before their place, against 0 of 7,000 here.) BINLOG_GTID_POS takes less than
-// 1 ms since 11.4, which indexes binlogs; before, the server reads the file up to
-// the place. Servers without a binlog refuse it.
-const binlogSQL = `SELECT BINLOG_GTID_POS(
-	(SELECT variable_value FROM information_schema.session_status WHERE variable_name = 'binlog_snapshot_file'),
-	(SELECT variable_value FROM information_schema.session_status WHERE variable_name = 'binlog_snapshot_position'))`
-
-// least is asked before the snapshot is opened.
-func (s session) least(ctx context.Context, conn *sql.Conn) (gtid.Set, error) {
-	var own sql.NullString
-	if s.binlog {
-		if err := conn.QueryRowContext(ctx, binlogSQL).Scan(&own); err != nil {
-			return gtid.Set{}, err
-		}
-	}
-	return gtid.Parse(s.shown + "," + own.String)
+	s.shown, err = gtid.Parse(shown)
+	return s, err
 }
 
 // ownedSQL is asked once the snapshot is open. What it shows may not yet be in
