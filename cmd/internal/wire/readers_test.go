@@ -118,7 +118,7 @@ func (c *command) await(path string, code int, want string) string {
 	c.t.Helper()
 	var got int
 	var body string
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(90 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if got, body = c.get(path); got == code && strings.Contains(body, want) {
 			return body
 		}
