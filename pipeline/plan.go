@@ -109,7 +109,8 @@ type planner struct {
 	keys     [][]string     // by lane, of the plan at hand
 	seen     map[string]int // the lane of each of them
 	skip     *again         // what need not be planned; nil: nothing
-	gtid     string         // the last one
+	need     gtid.Builder
+	gtid     string // the last one
 	bindings map[string]*keys.Binding
 	result   keys.Result
 	differs  func(hash string)
@@ -163,7 +164,7 @@ func (pl *planner) name(p *plan, e *Event) {
 		return
 	}
 	pl.gtid = e.GTID
-	if e.GTID != "" && p.need.Add(e.GTID) == nil {
+	if e.GTID != "" && pl.need.Add(e.GTID) == nil {
 		return
 	}
 	set, err := gtid.Parse(e.GTID)
@@ -187,6 +188,7 @@ func (pl *planner) finish(p *plan) *plan {
 		clear(ks)
 		pl.keys[i] = ks[:0]
 	}
+	p.need.Union(pl.need.Set())
 	slices.Sort(p.patterns)
 	p.patterns = slices.Compact(p.patterns)
 	return p

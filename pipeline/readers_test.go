@@ -363,6 +363,25 @@ func TestLostTransaction(t *testing.T) {
 	})
 }
 
+// Where the source's gate is off, the source may not have it yet.
+func TestNotLostWithoutGate(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newGated(t, 10)
+		g.Gateless = true
+		g.source.Show(upTo(10))
+		stop := g.start()
+		g.commit(11)
+		g.after(20 * time.Second) // the commit stalls
+		g.source.Show(upTo(11))
+		g.servers[0].Show(upTo(11))
+		g.after(29 * time.Second)
+		g.wantSecond("cart:11", 0, "")
+		g.after(31 * time.Second)
+		g.wantSecond("cart:11", 1, pipeline.ReleaseReaders)
+		stopped(t, stop)
+	})
+}
+
 // What has no GTID waits for the fallback.
 func TestFallback(t *testing.T) {
 	bubble(t, func(t *testing.T) {

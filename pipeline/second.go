@@ -15,9 +15,14 @@ type waitFor struct {
 	nothing bool      // there is nothing to delete
 }
 
-// lostAfter is how long something is waited for before the source is asked
-// whether it still has it.
-const lostAfter = time.Second
+// lostAfter is how long something is waited for before it matters whether the
+// source still has it. Where the source's gate is off, it may not have it yet.
+func (w *worker) lostAfter() time.Duration {
+	if w.Gateless {
+		return max(time.Second, w.Fallback)
+	}
+	return time.Second
+}
 
 // shown says since when, at the latest, every reader that is not out has shown
 // what is waited for; the first such moment that can be proven. where names the
@@ -38,8 +43,8 @@ func (w *worker) shown(n waitFor) (at time.Time, rel Release, lacking []string) 
 		rel = ReleaseWithout
 	}
 	at, lacking = w.Readers.shownAt(n.need, out)
-	if len(lacking) > 0 && time.Since(n.seen) >= lostAfter {
-		if rest, asked, ok := w.Readers.stillThere(n.need, n.seen.Add(lostAfter)); ok && !rest.HasAll(n.need) {
+	if after := n.seen.Add(w.lostAfter()); len(lacking) > 0 && time.Now().After(after) {
+		if rest, asked, ok := w.Readers.stillThere(n.need, after); ok && !rest.HasAll(n.need) {
 			if at, lacking = w.Readers.shownAt(rest, out); at.Before(asked) {
 				at = asked
 			}
