@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/doubletap-cdc/doubletap/gtid"
 	"github.com/doubletap-cdc/doubletap/pipeline"
 	"github.com/doubletap-cdc/doubletap/testenv"
 	"github.com/doubletap-cdc/doubletap/testenv/envtest"
@@ -147,11 +148,15 @@ func executedNow(t *testing.T, cfg Config, ahead int64) pipeline.Txn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, _ := res.GetString(0, 0)
+	text, _ := res.GetString(0, 0)
 	uuid, _ := res.GetString(0, 1)
+	set, err := gtid.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var last int64
-	for _, r := range rangesOf(set, uuid, "") {
-		last = max(last, r.last)
+	for set.Has(fmt.Sprintf("%s:%d", uuid, last+1)) {
+		last++
 	}
 	return pipeline.Txn{GTID: fmt.Sprintf("%s:%d", uuid, last+ahead)}
 }

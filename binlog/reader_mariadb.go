@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/doubletap-cdc/doubletap/gtid"
 	"github.com/doubletap-cdc/doubletap/pipeline"
@@ -15,10 +16,14 @@ import (
 // What it has applied as a replica is in gtid_slave_pos, which follows the
 // commit. What it wrote itself is in gtid_binlog_pos, which comes before the
 // commit, so that one is read together with the end of the binlog, and counts
-// once a consistent snapshot has passed that end (see snapshotView).
+// once a consistent snapshot has passed that end (see snapshotView). While it is a
+// replica, only gtid_slave_pos counts in the domains that it replicates: a
+// transaction that somebody wrote to the replica itself would otherwise stand for
+// all of its source's up to the same number.
 type mariadbView struct {
 	slave, binlog parsedSet
 	order         commitOrder
+	master        bool   // it has replicated nothing so far
 	pending       []mark // written, not yet seen to be visible; in binlog order
 	shown         gtid.Set
 }
@@ -29,11 +34,18 @@ type mark struct {
 	end place
 }
 
+// errHistoryShrank is a RESET MASTER, or a server that became a replica.
+var errHistoryShrank = errors.New("the server's binlog has less than before")
+
 // maxMarks bounds the marks that are kept: a stalled server is asked for long.
 const maxMarks = 64
 
 // mariadbSQL: the set is read before the end, and the end before the snapshot.
-const mariadbSQL = "SELECT @@GLOBAL.server_id, @@GLOBAL.gtid_binlog_pos, @@GLOBAL.gtid_slave_pos; SHOW MASTER STATUS; " + snapshotSQL
+// replicaSQL comes before it.
+const (
+	mariadbSQL = "SELECT @@GLOBAL.server_id, @@GLOBAL.gtid_binlog_pos, @@GLOBAL.gtid_slave_pos; SHOW MASTER STATUS; " + snapshotSQL
+	replicaSQL = "SHOW GLOBAL STATUS LIKE 'slaves_running'; "
+)
 
 func newMariadbView(ctx context.Context, s *session) (*mariadbView, error) {
 	if _, err := newSnapshotView(ctx, s); err != nil {
@@ -43,12 +55,20 @@ func newMariadbView(ctx context.Context, s *session) (*mariadbView, error) {
 }
 
 func (v *mariadbView) ask(ctx context.Context, s *session, srv Server) (pipeline.View, error) {
-	results, err := s.multi(ctx, mariadbSQL)
+	sql := mariadbSQL
+	if !v.master {
+		sql = replicaSQL + mariadbSQL
+	}
+	results, err := s.multi(ctx, sql)
 	if err != nil {
 		if serverCode(err) == codeNotGranted {
 			err = fmt.Errorf("%w; GRANT BINLOG MONITOR ON *.* to the user", err)
 		}
 		return pipeline.View{}, err
+	}
+	replicates := false
+	if !v.master && len(results) > 0 && len(results[0]) == 1 {
+		replicates, results = results[0][0][1] != "0", results[1:]
 	}
 	if len(results) != 3 || len(results[0]) != 1 {
 		return pipeline.View{}, errors.New("the server gave no answer")
@@ -57,18 +77,38 @@ func (v *mariadbView) ask(ctx context.Context, s *session, srv Server) (pipeline
 	if is[0] != strconv.FormatUint(uint64(srv.ServerID), 10) {
 		return pipeline.View{}, fmt.Errorf("the server id changed from %d to %s on one connection; give the server's own address, not a proxy's", srv.ServerID, is[0])
 	}
-	slave, err := v.slave.read(is[2])
+	shown, err := v.slave.read(is[2])
 	if err != nil {
 		return pipeline.View{}, err
 	}
-	shown := slave
+	replicates = replicates || v.master && is[2] != "" // it became a replica
+	v.master = !replicates && is[2] == ""
 	if len(results[1]) > 0 { // it writes a binlog
+		if replicates {
+			is[1] = otherDomains(is[1], is[2])
+		}
 		if err := v.written(ctx, s, is[1], results[1][0], results[2:]); err != nil {
 			return pipeline.View{}, err
 		}
 		shown.Union(v.shown)
 	}
 	return pipeline.View{Server: srv.UUID, Shown: shown}, nil
+}
+
+// otherDomains returns the GTIDs of a position whose domains are not in that of a
+// replica; which they are is not known where that one is empty.
+func otherDomains(pos, but string) string {
+	if but == "" {
+		return ""
+	}
+	var keep []string
+	for one := range strings.SplitSeq(pos, ",") {
+		domain, _, _ := strings.Cut(one, "-")
+		if !strings.HasPrefix(but, domain+"-") && !strings.Contains(but, ","+domain+"-") {
+			keep = append(keep, one)
+		}
+	}
+	return strings.Join(keep, ",")
 }
 
 // written takes in the binlog's set and end, and the snapshot taken after.
@@ -86,7 +126,7 @@ func (v *mariadbView) written(ctx context.Context, s *session, set string, statu
 		return err
 	}
 	if !now.HasAll(v.shown) {
-		return errOtherHistory // RESET MASTER
+		return errHistoryShrank
 	}
 	if len(v.pending) < maxMarks {
 		v.pending = append(v.pending, mark{now, place{status[0], end}})

@@ -211,6 +211,32 @@ func TestReaderNoticesAnotherServer(t *testing.T) {
 	})
 }
 
+// Somebody wrote to a MariaDB replica: its transaction has the number of one of
+// the source's that has not come yet. Once it is promoted, what it writes counts.
+func TestReaderOfWrittenReplica(t *testing.T) {
+	source := envtest.MariaDB(t, testenv.MySQLOptions{})
+	on := mustConnect(t, rootConfig(source))
+	mustExec(t, on, "CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY)", "SET GLOBAL gtid_strict_mode = OFF")
+	replica := envtest.MariaDB(t, testenv.MySQLOptions{ReplicaOf: source, Args: []string{"--read-only=OFF"}})
+	waitShown(t, rootConfig(source), rootConfig(replica))
+	r, c := newReader(t, rootConfig(replica)), mustConnect(t, rootConfig(replica))
+	before := ask(t, r)
+	mustExec(t, c, "INSERT INTO d.t VALUES (1)")
+	if v := ask(t, r); v.Shown.String() != before.Shown.String() {
+		t.Errorf("%s, before the write %s", v.Shown, before.Shown)
+	}
+	mustExec(t, on, "INSERT INTO d.t VALUES (2)")
+	waitShown(t, rootConfig(source), rootConfig(replica))
+	mustExec(t, c, "STOP SLAVE", "RESET SLAVE ALL", "INSERT INTO d.t VALUES (3)")
+	res, err := c.Execute("SELECT @@GLOBAL.gtid_binlog_pos")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pos, _ := res.GetString(0, 0); !untilAsked(t, r).Shown.Has(pos) {
+		t.Errorf("%s is not shown", pos)
+	}
+}
+
 func TestReaderErrorsAreSafe(t *testing.T) {
 	s := envtest.MySQL(t)
 	r := NewReader(Config{Addr: s.Addr, User: "root", Password: "h1dden"}, "replica1", "")
