@@ -11,6 +11,11 @@
 // been done, so crash, rebalance, failover and replay are one code path:
 // redelivery of deletes, which are idempotent and commute.
 //
+// A second delete is due fill after every server that cache fills read from has
+// shown the change (Readers), unless one of them is marked out: that one is owed
+// what was done without it (marks.go, judge.go). It counts once Redis is known not
+// to have stood still around it (confirm.go).
+//
 // The package talks to no server itself. Everything outside is behind the
 // interfaces of seams.go, which the packages binlog, bus and deleter implement.
 //
