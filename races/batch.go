@@ -38,25 +38,30 @@ type tally struct {
 	Behind   int64 `json:"behind"`
 	Fills    int64 `json:"fills"`
 	Refused  int64 `json:"refused"`
+	Past     int64 `json:"past"`
 	Beyond   int64 `json:"beyond"`
 	Checked  int64 `json:"checked"`
 	Cached   int64 `json:"cached"`
 	Excused  int64 `json:"excused"`
 	Stale    int64 `json:"stale"`
+	Asked    int64 `json:"asked"`
+	Older    int64 `json:"older"`
 }
 
 func (c *count) tally() tally {
 	return tally{
 		Races: c.races.Load(), Overlaps: c.overlaps.Load(), Behind: c.behind.Load(), Fills: c.fills.Load(), Refused: c.refused.Load(),
-		Beyond: c.beyond.Load(), Checked: c.checked.Load(), Cached: c.cached.Load(), Excused: c.excused.Load(), Stale: c.stale.Load(),
+		Past: c.past.Load(), Beyond: c.beyond.Load(), Checked: c.checked.Load(), Cached: c.cached.Load(), Excused: c.excused.Load(), Stale: c.stale.Load(),
+		Asked: c.asked.Load(), Older: c.older.Load(),
 	}
 }
 
 func (t tally) plus(u tally, sign int64) tally {
 	return tally{
 		Races: t.Races + sign*u.Races, Overlaps: t.Overlaps + sign*u.Overlaps, Behind: t.Behind + sign*u.Behind,
-		Fills: t.Fills + sign*u.Fills, Refused: t.Refused + sign*u.Refused, Beyond: t.Beyond + sign*u.Beyond,
+		Fills: t.Fills + sign*u.Fills, Refused: t.Refused + sign*u.Refused, Past: t.Past + sign*u.Past, Beyond: t.Beyond + sign*u.Beyond,
 		Checked: t.Checked + sign*u.Checked, Cached: t.Cached + sign*u.Cached, Excused: t.Excused + sign*u.Excused, Stale: t.Stale + sign*u.Stale,
+		Asked: t.Asked + sign*u.Asked, Older: t.Older + sign*u.Older,
 	}
 }
 
@@ -77,13 +82,15 @@ func (w *world) run(ctx context.Context, lanes []*lane, b batch) (o outcome, err
 	defer cancel()
 	faulty, stopFault := context.WithCancel(ctx)
 	defer stopFault()
-	var faultEnds sync.WaitGroup
-	var faultErr error
-	faultEnds.Go(func() {
-		if faultErr = w.inject(faulty, b.fault, b.rand(0)); faultErr != nil {
+	var beside errgroup.Group
+	orEnd := func(err error) error {
+		if err != nil {
 			cancel()
 		}
-	})
+		return err
+	}
+	beside.Go(func() error { return orEnd(w.inject(faulty, b.fault, b.rand(0))) })
+	beside.Go(func() error { return orEnd(w.readAsUsers(faulty, b)) })
 	g, racing := errgroup.WithContext(ctx)
 	for i, l := range lanes {
 		rng := b.rand(uint64(i) + 1)
@@ -106,9 +113,8 @@ func (w *world) run(ctx context.Context, lanes []*lane, b batch) (o outcome, err
 	}
 	err = g.Wait()
 	stopFault()
-	faultEnds.Wait()
-	if faultErr != nil {
-		err = faultErr
+	if besideErr := beside.Wait(); besideErr != nil {
+		err = besideErr // what came after is its consequence
 	}
 	if err != nil {
 		return o, err

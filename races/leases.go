@@ -9,14 +9,16 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
-	"golang.org/x/sync/errgroup"
 
 	lookaside "github.com/doubletap-cdc/doubletap/cache"
 	"github.com/doubletap-cdc/doubletap/keys"
 	"github.com/doubletap-cdc/doubletap/testenv"
 )
 
-const ttl = time.Hour
+const (
+	ttl     = time.Hour
+	maxWait = 8 * time.Second // less than a lease lives
+)
 
 // leases are two applications that read through the cache client: one fills from
 // the source, one from the replica.
@@ -41,14 +43,19 @@ func (w *world) leases(c *cache) (*leases, error) {
 		l.clients[i], err = lookaside.New(lookaside.Options{
 			Redis:  lookaside.Redis{Addrs: []string{w.server.Addr}, PoolSize: 128},
 			Schema: schema, Source: "races", DB: w.primary, Fills: fills,
-			// Two cores for all the servers: an answer may take its time.
-			RedisTimeout: time.Second, MaxLoads: 1000,
+			// Where two cores have to do for all the servers an answer may take its time.
+			RedisTimeout: 3 * time.Second, MaxLoads: 1000,
+			// One that finds another's lease waits until it ends, and so loads nothing
+			// that is not stored: every fill that the harness sees open can race.
+			Wait: maxWait,
 			OnEvent: func(_ string, e lookaside.Event) {
 				switch e {
 				case lookaside.Stored:
 					b.fills.Add(1)
 				case lookaside.Revoked:
 					b.refused.Add(1)
+				case lookaside.Busy:
+					b.past.Add(1)
 				}
 			},
 		})
@@ -86,24 +93,27 @@ func (l *leases) client(replica bool) *lookaside.Client {
 // fill reads keys as an application with our client does.
 func (l *leases) fill(ctx context.Context, ids []int, f fill) error {
 	client, pad := l.client(f.replica), strings.Repeat("x", f.pad)
-	var g errgroup.Group
-	for _, id := range ids {
+	list, idOf := make([]lookaside.Key, len(ids)), map[lookaside.Key]int{}
+	for i, id := range ids {
 		k, err := client.Key(lease, id)
 		if err != nil {
 			return err
 		}
-		g.Go(func() error {
-			_, err := client.Get(ctx, k, ttl, func(ctx context.Context, q lookaside.Querier) ([]byte, error) {
-				rows, err := l.load(ctx, q, []int{id}, f.hold)
-				if err != nil {
-					return nil, err
-				}
-				return []byte(strconv.Itoa(int(rows[id])) + ":" + pad), nil
-			})
-			return bearable(err)
-		})
+		list[i], idOf[k] = k, id
 	}
-	return wrap("read through the cache client", g.Wait())
+	_, err := client.GetMany(ctx, list, ttl, func(ctx context.Context, q lookaside.Querier, missing []lookaside.Key) (map[lookaside.Key][]byte, error) {
+		ids := make([]int, len(missing))
+		for i, k := range missing {
+			ids[i] = idOf[k]
+		}
+		rows, err := l.load(ctx, q, ids, f.hold)
+		values := make(map[lookaside.Key][]byte, len(missing))
+		for _, k := range missing {
+			values[k] = []byte(strconv.Itoa(int(rows[idOf[k]])) + ":" + pad)
+		}
+		return values, err
+	})
+	return wrap("read through the cache client", bearable(err))
 }
 
 // load is what a fill does within the client's snapshot.

@@ -37,11 +37,14 @@ type count struct {
 	behind   atomic.Int64 // keys whose fill read an older version than was committed by then: a lagging replica, or a visibility stall
 	fills    atomic.Int64 // keys stored
 	refused  atomic.Int64 // keys whose lease was revoked before the store
+	past     atomic.Int64 // keys loaded beside another's lease, and not stored
 	beyond   atomic.Int64 // keys stored beyond the bound of plain fills
 	checked  atomic.Int64 // keys compared with the table
 	cached   atomic.Int64 // those of them that had a value
 	excused  atomic.Int64 // stale, stored beyond the bound
 	stale    atomic.Int64
+	asked    atomic.Int64 // reads of users with tokens
+	older    atomic.Int64 // those of them that returned less than the token stands for
 }
 
 func newLedger(keys, caches int) *ledger {

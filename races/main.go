@@ -20,6 +20,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 func main() {
@@ -27,6 +29,11 @@ func main() {
 	defer stop()
 	os.Exit(command(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
+
+// quietly is a log of nothing.
+type quietly struct{}
+
+func (quietly) Printf(context.Context, string, ...any) {}
 
 type flags struct {
 	settings
@@ -40,6 +47,7 @@ type flags struct {
 }
 
 func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	redis.SetLogger(quietly{}) // a frozen Redis is not worth thousands of lines
 	f, err := parse(args, stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -74,8 +82,8 @@ func parse(args []string, stderr io.Writer) (f flags, err error) {
 	fs.Int64Var(&f.Batch, "batch", 100_000, "how many races make a batch")
 	fs.StringVar(&f.state, "state", "", "keep the run's state in this `file`, and go on from it")
 	fs.Uint64Var(&f.Seed, "seed", 1, "of everything random")
-	fs.IntVar(&f.Lanes, "lanes", 160, "how many rounds run at a time")
-	fs.IntVar(&f.Keys, "keys", 100, "how many keys a round has")
+	fs.IntVar(&f.Lanes, "lanes", 64, "how many rounds run at a time")
+	fs.IntVar(&f.Keys, "keys", 150, "how many keys a round has")
 	fs.DurationVar(&f.Fill, "fill", time.Second, "second_delete.fill")
 	fs.BoolVar(&f.latency, "latency", false, "measure first deletes with the replica stopped for 30 s, after the races")
 	fs.BoolVar(&f.demo, "demo", false, "print the table of hazards")

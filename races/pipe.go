@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/doubletap-cdc/doubletap/gtid"
 	"github.com/doubletap-cdc/doubletap/testenv/commands"
+	"github.com/doubletap-cdc/doubletap/watermark"
 )
 
 const keysYAML = `version: 1
@@ -71,6 +71,7 @@ second_delete: {fill: %s, readers: [%q, %q]}
 	}
 	watching, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel
+	p.marks.changed = make(chan struct{})
 	p.running.Go(func() { p.watch(watching) })
 	// The first start sweeps everything twice; it is done when the second pass is
 	// past all that there was.
@@ -83,53 +84,26 @@ second_delete: {fill: %s, readers: [%q, %q]}
 	return wrap("wait for the pipeline's first watermark", p.quiet(ctx, done{executed: executed}))
 }
 
-// marks is how far the second pass is, in every partition.
+// marks is how far the passes were when they were last asked.
 type marks struct {
 	mu      sync.Mutex
-	sets    []gtid.Set
+	state   watermark.State
 	changed chan struct{} // closed at the next change
-	err     error
 }
 
 // watch reads the watermarks that the pipeline publishes to Redis, every 20 ms.
 func (p *pipe) watch(ctx context.Context) {
 	for pause(ctx, 20*time.Millisecond) == nil {
-		fields, err := p.w.redis.HGetAll(ctx, "doubletap:{races}:watermarks").Result()
+		s, err := watermark.Read(ctx, p.w.redis, "races")
 		if err != nil {
-			continue // Redis may be frozen, on purpose
+			continue
 		}
-		sets, err := secondSets(fields)
 		p.marks.mu.Lock()
-		p.marks.sets, p.marks.err = sets, err
-		if p.marks.changed != nil {
-			close(p.marks.changed)
-			p.marks.changed = nil
-		}
+		p.marks.state = s
+		close(p.marks.changed)
+		p.marks.changed = make(chan struct{})
 		p.marks.mu.Unlock()
 	}
-}
-
-// secondSets returns each partition's set of the second pass; none before all
-// of them are there.
-func secondSets(fields map[string]string) (sets []gtid.Set, err error) {
-	for _, text := range fields {
-		var m struct {
-			Partitions int    `json:"partitions"`
-			Second     string `json:"second"`
-		}
-		if err := json.Unmarshal([]byte(text), &m); err != nil {
-			return nil, fmt.Errorf("a watermark: %w", err)
-		}
-		if m.Partitions != len(fields) {
-			return nil, nil
-		}
-		set, err := gtid.Parse(m.Second)
-		if err != nil {
-			return nil, fmt.Errorf("a watermark: %w", err)
-		}
-		sets = append(sets, set)
-	}
-	return sets, nil
 }
 
 // quiet waits until the second pass of every partition is past d.
@@ -140,17 +114,10 @@ func (p *pipe) quiet(ctx context.Context, d done) error {
 	}
 	for {
 		p.marks.mu.Lock()
-		covered, err := len(p.marks.sets) > 0, p.marks.err
-		for _, s := range p.marks.sets {
-			covered = covered && s.HasAll(want)
-		}
-		if p.marks.changed == nil {
-			p.marks.changed = make(chan struct{})
-		}
-		changed := p.marks.changed
+		state, changed := p.marks.state, p.marks.changed
 		p.marks.mu.Unlock()
-		if covered || err != nil {
-			return err
+		if state.Covers(want, watermark.Second) {
+			return nil
 		}
 		select {
 		case <-ctx.Done():

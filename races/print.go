@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -41,9 +42,12 @@ func report(out io.Writer, st *state) (ok bool) {
 		}
 		t := st.totals("")[name]
 		row(name, "all", t)
-		if (name == plain || name == lease) && t.Stale > 0 {
+		if slices.Contains(mustNot, name) && t.Stale+t.Older > 0 {
 			ok = false
 		}
+	}
+	if t := st.totals("")[lease]; t.Asked > 0 {
+		fmt.Fprintf(out, "\n  reads with the token of a write or of earlier reads: %d; older than the token allows: %d\n", t.Asked, t.Older)
 	}
 	if st.Replica != nil {
 		fmt.Fprintln(out)

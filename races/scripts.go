@@ -16,21 +16,18 @@ func random(rng *rand.Rand, l *lane, bound time.Duration, fault string) (*lane, 
 	if fault == freeze && rng.IntN(8) == 0 {
 		s.pad, l = large, l.part(4)
 	}
-	for range 1 + rng.IntN(2) {
+	source := rng.IntN(2) == 0
+	s.fills = []fill{{
+		at: between(rng, 0, 15*time.Millisecond), hold: between(rng, 40*time.Millisecond, 150*time.Millisecond), replica: source,
+	}}
+	for range [10]int{0, 0, 0, 0, 0, 1, 1, 1, 2, 3}[rng.IntN(10)] {
 		s.fills = append(s.fills, fill{
-			at:      between(rng, 0, 15*time.Millisecond),
-			hold:    between(rng, 20*time.Millisecond, 150*time.Millisecond),
-			replica: rng.IntN(2) == 0,
+			at: between(rng, 0, bound), hold: someHold(rng, bound), replica: source != (rng.IntN(3) == 0),
 		})
 	}
-	for range rng.IntN(4) {
-		s.fills = append(s.fills, fill{
-			at: between(rng, 0, bound), hold: someHold(rng, bound), replica: rng.IntN(2) == 0,
-		})
-	}
-	s.writes = []write{{at: between(rng, 15*time.Millisecond, 60*time.Millisecond), ids: some(rng, l.ids, 0.7)}}
+	s.writes = []write{{at: between(rng, 30*time.Millisecond, 70*time.Millisecond), ids: some(rng, l.ids, 0.85)}}
 	if rng.IntN(5) == 0 {
-		s.writes = append(s.writes, write{at: between(rng, 60*time.Millisecond, 400*time.Millisecond), ids: some(rng, l.ids, 0.3)})
+		s.writes = append(s.writes, write{at: between(rng, 80*time.Millisecond, 400*time.Millisecond), ids: some(rng, l.ids, 0.3)})
 	}
 	if rng.IntN(20) == 0 {
 		s.writes[0].prepared = between(rng, time.Millisecond, 500*time.Millisecond)

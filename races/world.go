@@ -42,6 +42,7 @@ type world struct {
 	caches  []*cache
 	foreign *foreign
 	pipe    *pipe
+	leasing *leases // nil where the cache client is not raced
 	closers []func() error
 
 	xids     atomic.Int64
@@ -204,11 +205,10 @@ func (w *world) startCaches(ctx context.Context, caches []string) (err error) {
 			c.quiet = w.pipe.quiet
 		case lease:
 			c.quiet = w.pipe.quiet
-			l, err := w.leases(c)
-			if err != nil {
+			if w.leasing, err = w.leases(c); err != nil {
 				return err
 			}
-			c.fill = l.fill
+			c.fill = w.leasing.fill
 		}
 		w.caches = append(w.caches, c)
 	}
