@@ -75,7 +75,7 @@ func (c *Client) Close() error {
 	c.running.Wait()
 	c.connecting <- struct{}{}
 	defer func() { <-c.connecting }()
-	if conn := c.conn.Load(); conn != nil {
+	if conn := c.conn.Swap(nil); conn != nil {
 		return (*conn).Close()
 	}
 	return nil
