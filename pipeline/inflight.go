@@ -77,9 +77,7 @@ func (f *inflight) settle(o *openTxn, err error) {
 		f.err = fmt.Errorf("publish events of %s: %w: %w", o.txn.GTID, ErrFatal, err)
 	}
 	f.advance()
-	if o.pending == 0 {
-		f.notify()
-	}
+	f.notify()
 }
 
 // end says that o's last batch was handed over.

@@ -180,6 +180,9 @@ func (r *tailRun) republish(ctx context.Context, p *preparedTxn, data []byte) (m
 	if err != nil || e.GTID != p.GTID || e.Source != r.Name {
 		return false, nil // where it was one of p's, it is missing now
 	}
+	if err := r.flight.few(ctx, r.open); err != nil {
+		return true, err
+	}
 	if e.Kind == KindInvalidate {
 		return true, r.publishScopes(ctx, r.open, e.Scopes, e.Reason)
 	}
@@ -228,6 +231,9 @@ func (r *tailRun) released() {
 // hold hands records of p's transaction to q, and counts them as pending.
 func (f *inflight) hold(ctx context.Context, q Prepared, p *preparedTxn, records [][]byte) error {
 	o := p.txn
+	if err := f.few(ctx, o); err != nil {
+		return err
+	}
 	f.mu.Lock()
 	o.pending++
 	p.Records += len(records)
@@ -248,6 +254,16 @@ func (f *inflight) hold(ctx context.Context, q Prepared, p *preparedTxn, records
 		once.Do(func() { f.settle(o, nil) })
 	}
 	return err
+}
+
+// maxHeld bounds what an XA transaction has on its way at a time, in calls of
+// about recordSize. Its rows come faster than those of others, being read back or
+// kept in one piece, and would fill every buffer to its limit.
+const maxHeld = 24
+
+// few waits until o has little on its way.
+func (f *inflight) few(ctx context.Context, o *openTxn) error {
+	return f.wait(ctx, func() bool { return o.pending < maxHeld })
 }
 
 // settled waits until nothing of o is pending; nil is settled.
