@@ -26,6 +26,7 @@ type outcome struct {
 	Batch   int              `json:"batch"`
 	Fault   string           `json:"fault"`
 	Seconds float64          `json:"seconds"`
+	Kills   int64            `json:"kills,omitempty"` // kill -9 of a command
 	Caches  map[string]tally `json:"caches"`
 	// Examples describe some stale keys.
 	Examples []string `json:"examples,omitempty"`
@@ -75,7 +76,7 @@ func (w *world) races() (n int64) {
 // run races all lanes until the batch has its races.
 func (w *world) run(ctx context.Context, lanes []*lane, b batch) (o outcome, err error) {
 	began, before := time.Now(), w.tallies()
-	enough := w.races() + b.races
+	enough, kills := w.races()+b.races, w.kills.Load()
 	o = outcome{Batch: b.number, Fault: b.fault, Caches: map[string]tally{}}
 	var mu sync.Mutex
 	ctx, cancel := context.WithCancel(ctx)
@@ -122,6 +123,7 @@ func (w *world) run(ctx context.Context, lanes []*lane, b batch) (o outcome, err
 	for i, t := range w.tallies() {
 		o.Caches[w.caches[i].name] = t.plus(before[i], -1)
 	}
+	o.Kills = w.kills.Load() - kills
 	o.Seconds = time.Since(began).Seconds()
 	o.Examples = o.Examples[:min(len(o.Examples), 20)]
 	return o, nil

@@ -133,6 +133,7 @@ func (p *pipe) killOne(ctx context.Context, rng *rand.Rand) error {
 	defer p.mu.Unlock()
 	i := rng.IntN(len(p.all))
 	p.all[i].Kill()
+	p.w.kills.Add(1)
 	pr, err := commands.Start(ctx, p.w.dir, p.all[i].Name(), p.config)
 	if err != nil {
 		return err

@@ -54,7 +54,7 @@ func report(out io.Writer, st *state) (ok bool) {
 		st.Replica.print(out)
 		ok = ok && st.Replica.Stale == 0
 	}
-	fmt.Fprintf(out, "\n  %d races in %d batches and %.0f s, seed %d\n", st.races(), len(st.Batches), st.seconds(), st.Settings.Seed)
+	fmt.Fprintf(out, "\n  %d races in %d batches and %.0f s, %d times kill -9 of a command, seed %d\n", st.races(), len(st.Batches), st.seconds(), st.kills(), st.Settings.Seed)
 	fmt.Fprintf(out, "  %s\n", map[bool]string{true: "GREEN", false: "RED: stale keys of " + strings.Join(mustNot, " or ") + ". This is a bug; please report it with what was printed above."}[ok])
 	return ok
 }

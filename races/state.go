@@ -81,6 +81,13 @@ func (st *state) seconds() (s float64) {
 	return s
 }
 
+func (st *state) kills() (n int64) {
+	for _, o := range st.Batches {
+		n += o.Kills
+	}
+	return n
+}
+
 // totals adds up the batches of one fault, or of all.
 func (st *state) totals(fault string) map[string]tally {
 	all := map[string]tally{}

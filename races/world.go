@@ -46,6 +46,7 @@ type world struct {
 	closers []func() error
 
 	xids     atomic.Int64
+	kills    atomic.Int64
 	mu       sync.Mutex
 	thawedAt time.Time
 	frozen   atomic.Bool
