@@ -63,9 +63,11 @@ func TestStall(t *testing.T) {
 		g.after(31 * time.Second)
 		g.wantSecond("cart:1", 1, pipeline.ReleaseReaders)
 		g.wantCursorsAt(1, 0)
+		g.mu.Lock()
 		if len(g.stalled) != 1 || g.stalled[0].Keys != 1 {
 			t.Errorf("told %+v", g.stalled)
 		}
+		g.mu.Unlock()
 		g.after(35 * time.Second)
 		p.stall() // known only when the next delete is confirmed
 		g.after(41 * time.Second)
@@ -157,10 +159,10 @@ func TestConfirmsTogether(t *testing.T) {
 		}
 		g.after(30 * time.Second)
 		g.wantCursorsAt(500, 500)
+		stopped(t, stop)
 		if p.calls > 15 {
 			t.Errorf("%d probes for 500 deletes", p.calls)
 		}
-		stopped(t, stop)
 	})
 }
 

@@ -32,6 +32,20 @@ func (g *gated) wantSecond(key string, n int, rel pipeline.Release) {
 	}
 }
 
+// asked returns what Redis was asked for.
+func (g *gated) asked() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.calls)
+}
+
+// told returns which readers were told to be out, and in again.
+func (g *gated) told() []pipeline.ReaderOutInfo {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.out)
+}
+
 // A second delete is due fill after the slowest reader shows the change; first
 // deletes never wait for that.
 func TestSecondDeleteWaitsForReaders(t *testing.T) {
@@ -100,8 +114,8 @@ func TestReaderOutAndBack(t *testing.T) {
 				g.after(10*time.Minute + 20*time.Second)
 				g.wantSecond("cart:1", 1, pipeline.ReleaseWithout) // one read, one step
 				g.wantSecond("cart:3", 1, pipeline.ReleaseWithout)
-				if len(g.out) != 1 || !g.out[0].Out || g.out[0].Reader != "r2" || g.out[0].From != 0 {
-					t.Fatalf("told %+v", g.out)
+				if told := g.told(); len(told) != 1 || !told[0].Out || told[0].Reader != "r2" || told[0].From != 0 {
+					t.Fatalf("told %+v", told)
 				}
 				if c, _ := g.log.Cursors(0); c.Second != 4 || !strings.Contains(c.Marks, `"out":0`) {
 					t.Errorf("stored %+v", c)
@@ -126,8 +140,8 @@ func TestReaderOutAndBack(t *testing.T) {
 				if c, _ := g.log.Cursors(0); c.Second != 5 || strings.Contains(c.Marks, `"out"`) {
 					t.Errorf("stored %+v", c)
 				}
-				if n := len(g.out); g.out[n-1].Out {
-					t.Errorf("told %+v", g.out)
+				if told := g.told(); told[len(told)-1].Out {
+					t.Errorf("told %+v", told)
 				}
 				stopped(t, stop)
 			})
@@ -149,8 +163,8 @@ func TestMarksBeforeDeletes(t *testing.T) {
 		lock(g.bench, func() { g.refuse["store"] = 0 })
 		g.after(16 * time.Minute)
 		g.wantSecond("cart:1", 1, pipeline.ReleaseWithout)
-		if len(g.calls) != 4 {
-			t.Errorf("Redis was asked for %q", g.calls)
+		if len(g.asked()) != 4 {
+			t.Errorf("Redis was asked for %q", g.asked())
 		}
 		stopped(t, stop)
 	})
@@ -168,13 +182,13 @@ func TestSweepWhileReaderIsOut(t *testing.T) {
 		g.servers[1].Show(upTo(1000))
 		g.after(13 * time.Minute)
 		var sweeps []string
-		for _, c := range g.calls {
+		for _, c := range g.asked() {
 			if strings.Contains(c, "*") {
 				sweeps = append(sweeps, c[:3])
 			}
 		}
 		if !slices.Equal(sweeps, []string{"11m", "12m"}) && !slices.Equal(sweeps, []string{"11m", "11m", "12m"}) {
-			t.Errorf("Redis was asked for %q", g.calls)
+			t.Errorf("Redis was asked for %q", g.asked())
 		}
 		g.wantCursorsAt(2, 2)
 		stopped(t, stop)
@@ -225,8 +239,8 @@ func TestReaderRestored(t *testing.T) {
 					r.Become("another")
 				}
 				g.after(40 * time.Second)
-				if len(g.out) != 1 || !g.out[0].Out {
-					t.Fatalf("told %+v", g.out)
+				if told := g.told(); len(told) != 1 || !told[0].Out {
+					t.Fatalf("told %+v", told)
 				}
 				r.Show(upTo(1000))
 				g.after(60 * time.Second)
@@ -322,7 +336,7 @@ func TestReaderAdded(t *testing.T) {
 					t.Errorf("%d were deleted again: from %d", len(again), again[0])
 				}
 				sweeps := 0
-				for _, call := range g.calls {
+				for _, call := range g.asked() {
 					if strings.HasSuffix(call, sweep) {
 						sweeps++
 					}
@@ -513,8 +527,8 @@ func TestGapWhileReaderIsOut(t *testing.T) {
 		g.after(11 * time.Minute)
 		g.servers[1].Show(upTo(1000))
 		g.after(12 * time.Minute)
-		if n := len(g.calls); n != 3 || g.calls[1] != "10m0s "+sweep || !strings.HasPrefix(g.calls[2], "11m1") || !strings.HasSuffix(g.calls[2], sweep) {
-			t.Errorf("Redis was asked for %q", g.calls)
+		if c := g.asked(); len(c) != 3 || c[1] != "10m0s "+sweep || !strings.HasPrefix(c[2], "11m1") || !strings.HasSuffix(c[2], sweep) {
+			t.Errorf("Redis was asked for %q", c)
 		}
 		stopped(t, stop)
 	})
@@ -529,14 +543,14 @@ func TestGapFoundWhileReaderIsOut(t *testing.T) {
 		g.after(11 * time.Minute)
 		g.log.Drop(0, 10) // more than there is: records are gone that nobody has read
 		g.after(12 * time.Minute)
-		before := len(g.calls) // the source has shown nothing new for long, so both sweeps may be one
-		if !strings.HasSuffix(g.calls[before-1], sweep) {
-			t.Errorf("Redis was asked for %q", g.calls)
+		before := g.asked() // the source has shown nothing new for long, so both sweeps may be one
+		if !strings.HasSuffix(before[len(before)-1], sweep) {
+			t.Errorf("Redis was asked for %q", before)
 		}
 		g.servers[1].Show(upTo(1000))
 		g.after(13 * time.Minute)
-		if n := len(g.calls); n != before+1 || !strings.HasSuffix(g.calls[n-1], sweep) {
-			t.Errorf("Redis was asked for %q", g.calls)
+		if c := g.asked(); len(c) != len(before)+1 || !strings.HasSuffix(c[len(c)-1], sweep) {
+			t.Errorf("Redis was asked for %q", c)
 		}
 		g.wantCursorsAt(10, 10)
 		stopped(t, stop)
