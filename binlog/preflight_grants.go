@@ -42,6 +42,13 @@ func (p *preflight) grants(ctx context.Context) error {
 		what := strings.Join(missing, ", ")
 		p.refuse("grants", fmt.Sprintf("%s lacks %s", account, what), fmt.Sprintf("GRANT %s ON *.* TO %s;", what, account))
 	}
+	if p.srv.MariaDB() {
+		if ok, err := p.may(ctx, "SHOW ENGINE INNODB STATUS", "SHOW ENGINE INNODB STATUS"); err != nil {
+			return err
+		} else if !ok {
+			p.note("grants", account+" lacks PROCESS: the gate may hold the first transactions of a new binlog file until the next commit", fmt.Sprintf("GRANT PROCESS ON *.* TO %s;", account))
+		}
+	}
 	for _, power := range []string{"SUPER", "CONNECTION_ADMIN", "CONNECTION ADMIN", "ALL PRIVILEGES"} {
 		if listed[power] {
 			p.warn("grants", fmt.Sprintf("%s has %s: go-mysql ends an old connection with KILL when it reconnects, and with this privilege it can hit a connection of somebody else behind a moved address", account, power),
