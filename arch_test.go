@@ -57,7 +57,7 @@ var below = map[string][]string{
 	"pipeline":  {"keys", "gtid", "internal/nearest"},
 	"binlog":    {"keys", "gtid", "internal/nearest", "pipeline"},
 	"bus":       {"keys", "gtid", "internal/nearest", "pipeline"},
-	"deleter":   {"keys", "gtid", "internal/nearest", "pipeline"},
+	"deleter":   {"keys", "gtid", "internal/nearest", "pipeline", "watermark"},
 	"admin":     {"keys", "gtid", "internal/nearest", "pipeline"},
 	"config":    {"keys", "gtid", "internal/nearest", "pipeline"},
 }

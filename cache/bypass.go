@@ -39,7 +39,7 @@ func (c *Client) loadPast(ctx context.Context, db *sql.DB, key Key, fill Fill, w
 				return
 			}
 			defer release()
-			cl.entry, cl.err = load(ctx, db, key, fill)
+			cl.entry, cl.err = c.load(ctx, db, key, fill)
 		}, func() { c.nextTurn(id) }, cl)
 	}
 	c.mu.Lock()

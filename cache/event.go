@@ -8,14 +8,15 @@ type Event int
 // What can happen. A Get of one key is exactly one of Hit, Miss, Joined or a
 // bypass (Busy, Unreachable, Untrusted, Awaited), unless it fails before.
 const (
-	Hit     Event = iota // the value, or that there is no row, was in the cache
-	Miss                 // this call took the lease and filled
-	Joined               // another call of this process was filling
-	Waited               // another process was filling: waited for it (then it is a Hit, or Busy)
-	Stored               // a fill was stored
-	Revoked              // a fill was not stored: a delete, or time, had ended its lease
-	Unkept               // a fill was not stored: Redis did not answer in time
-	Foreign              // the key held what is not of this protocol; it was deleted
+	Hit      Event = iota // the value, or that there is no row, was in the cache
+	Miss                  // this call took the lease and filled
+	Joined                // another call of this process was filling
+	Waited                // another process was filling: waited for it (then it is a Hit, or Busy)
+	Stored                // a fill was stored
+	Revoked               // a fill was not stored: a delete, or time, had ended its lease
+	Unkept                // a fill was not stored: Redis did not answer in time
+	Diverted              // the load read the primary, because Options.Fills leads to a server that is out
+	Foreign               // the key held what is not of this protocol; it was deleted
 
 	Busy        // bypass: another process was still filling
 	Unreachable // bypass: Redis did not answer in time, or answered with an error
@@ -27,7 +28,7 @@ const (
 )
 
 var eventNames = [events]string{
-	"hit", "miss", "joined", "waited", "stored", "revoked", "unkept", "foreign",
+	"hit", "miss", "joined", "waited", "stored", "revoked", "unkept", "diverted", "foreign",
 	"busy", "unreachable", "untrusted", "awaited", "overload",
 }
 

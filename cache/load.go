@@ -32,10 +32,40 @@ func (q querier) PrepareContext(ctx context.Context, query string) (*sql.Stmt, e
 	return q.conn.PrepareContext(ctx, query)
 }
 
+// errOut says that a server may serve no fills.
+var errOut = errors.New("the server is too far behind to fill from")
+
+// loadFit calls load with the database that it is given, unless that is for fills
+// only and leads to a server that second deletes go on without: then, and where
+// that cannot be known, with the primary. Whoever has taken a lease takes it
+// before: second deletes that go on without a server later than what is read here
+// revoke it.
+func (c *Client) loadFit(ctx context.Context, db *sql.DB, diverted func(), load func(db *sql.DB, out []string) error) error {
+	if db == c.o.DB {
+		return load(db, nil)
+	}
+	if said, err := c.readTrust(ctx); err == nil && !said.Expired {
+		if err := load(db, said.Out); !errors.Is(err, errOut) {
+			return err
+		}
+	}
+	diverted()
+	return load(c.o.DB, nil)
+}
+
 // load reads one key in a snapshot of its own, which begins after the call.
-func load(ctx context.Context, db *sql.DB, key Key, fill Fill) (entry, error) {
+func (c *Client) load(ctx context.Context, db *sql.DB, key Key, fill Fill) (e entry, err error) {
+	err = c.loadFit(ctx, db, func() { c.note(key, Diverted) }, func(db *sql.DB, out []string) (err error) {
+		e, err = loadFrom(ctx, db, out, key, fill)
+		return err
+	})
+	return e, err
+}
+
+// loadFrom is load from any server of db but those of out.
+func loadFrom(ctx context.Context, db *sql.DB, out []string, key Key, fill Fill) (entry, error) {
 	e := entry{kind: valued}
-	known, err := snapshotted(ctx, db, func(ctx context.Context, q Querier) (err error) {
+	known, err := snapshotted(ctx, db, out, func(ctx context.Context, q Querier) (err error) {
 		e.data, err = fill(ctx, q)
 		return err
 	})
@@ -52,8 +82,8 @@ func load(ctx context.Context, db *sql.DB, key Key, fill Fill) (entry, error) {
 
 // snapshotted calls read within a snapshot. Rows that it leaves open are closed, so
 // that the connection can be used again.
-func snapshotted(ctx context.Context, db *sql.DB, read func(context.Context, Querier) error) (bounds, error) {
-	return inSnapshot(ctx, db, func(conn *sql.Conn) error {
+func snapshotted(ctx context.Context, db *sql.DB, out []string, read func(context.Context, Querier) error) (bounds, error) {
+	return inSnapshot(ctx, db, out, func(conn *sql.Conn) error {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		return read(ctx, querier{conn})

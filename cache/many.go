@@ -156,7 +156,7 @@ func (m *many) lead(mine []*seeker) error {
 				c.giveUp(ctx, mine...)
 			}
 		}()
-		entries, err := loadMany(ctx, c.o.Fills, list, m.fill)
+		entries, err := c.loadMany(ctx, c.o.Fills, list, m.fill)
 		all := make([]filled, len(entries))
 		for i, cl := range calls {
 			if cl.err = err; err == nil {
@@ -194,7 +194,7 @@ func (m *many) past(db *sql.DB, list []Key, why Event) error {
 		return err
 	}
 	defer release()
-	entries, err := loadMany(m.ctx, db, list, m.fill)
+	entries, err := m.c.loadMany(m.ctx, db, list, m.fill)
 	for i, e := range entries {
 		m.found[list[i]] = e.value()
 	}
@@ -208,9 +208,23 @@ func (m *many) note(list []Key, e Event) {
 }
 
 // loadMany reads keys in one snapshot, which begins after the call.
-func loadMany(ctx context.Context, db *sql.DB, list []Key, fill FillMany) ([]entry, error) {
+func (c *Client) loadMany(ctx context.Context, db *sql.DB, list []Key, fill FillMany) (entries []entry, err error) {
+	diverted := func() {
+		for _, k := range list {
+			c.note(k, Diverted)
+		}
+	}
+	err = c.loadFit(ctx, db, diverted, func(db *sql.DB, out []string) (err error) {
+		entries, err = loadManyFrom(ctx, db, out, list, fill)
+		return err
+	})
+	return entries, err
+}
+
+// loadManyFrom is loadMany from any server of db but those of out.
+func loadManyFrom(ctx context.Context, db *sql.DB, out []string, list []Key, fill FillMany) ([]entry, error) {
 	var got map[Key][]byte
-	known, err := snapshotted(ctx, db, func(ctx context.Context, q Querier) (err error) {
+	known, err := snapshotted(ctx, db, out, func(ctx context.Context, q Querier) (err error) {
 		got, err = fill(ctx, q, slices.Clone(list))
 		return err
 	})

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/doubletap-cdc/doubletap/gtid"
@@ -20,7 +21,9 @@ var ErrUnsafeSession = errors.New("a fill must not read through this session")
 // the snapshot. It returns bounds of what the snapshot shows. The snapshot begins
 // after the call, so a lease taken before is older (docs/cache-protocol.md says why
 // that is needed).
-func inSnapshot(ctx context.Context, db *sql.DB, read func(*sql.Conn) error) (bounds, error) {
+//
+// A server of out is refused with errOut.
+func inSnapshot(ctx context.Context, db *sql.DB, out []string, read func(*sql.Conn) error) (bounds, error) {
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return bounds{}, fmt.Errorf("connect for a fill: %w", err)
@@ -33,7 +36,7 @@ func inSnapshot(ctx context.Context, db *sql.DB, read func(*sql.Conn) error) (bo
 		}
 		_ = conn.Close()
 	}()
-	b, err := openSnapshot(ctx, conn)
+	b, err := openSnapshot(ctx, conn, out)
 	if err != nil {
 		return bounds{}, err
 	}
@@ -41,10 +44,13 @@ func inSnapshot(ctx context.Context, db *sql.DB, read func(*sql.Conn) error) (bo
 }
 
 // openSnapshot checks a session and opens a read-only snapshot in it.
-func openSnapshot(ctx context.Context, conn *sql.Conn) (b bounds, err error) {
+func openSnapshot(ctx context.Context, conn *sql.Conn, out []string) (b bounds, err error) {
 	s, err := readSession(ctx, conn)
 	if err != nil {
 		return b, err
+	}
+	if slices.Contains(out, s.server) {
+		return b, errOut
 	}
 	b.least = s.shown
 	// Below REPEATABLE READ the words CONSISTENT SNAPSHOT mean nothing. The servers
@@ -63,6 +69,7 @@ func openSnapshot(ctx context.Context, conn *sql.Conn) (b bounds, err error) {
 
 // session is what a connection says of itself and its server.
 type session struct {
+	server string   // its identity, as invalidators name it
 	shown  gtid.Set // every later snapshot shows it
 	hidden bool     // a MariaDB server that does not log what it replicates
 }
@@ -72,14 +79,17 @@ type session struct {
 // Of what a MariaDB server commits for itself nothing is known to be shown: the
 // binlog, and all that speaks of it, is ahead (docs/decisions/tokens.md).
 const sessionSQL = `SELECT @@SESSION.autocommit,
-	/*!50700 @@SESSION.transaction_isolation, FALSE, @@GLOBAL.gtid_executed, FALSE */
+	/*!50700 @@SESSION.transaction_isolation, FALSE, @@GLOBAL.gtid_executed, FALSE, @@GLOBAL.server_uuid */
 	/*M! @@SESSION.tx_isolation, @@SESSION.in_transaction, @@GLOBAL.gtid_slave_pos,
-	     @@GLOBAL.gtid_slave_pos <> '' AND NOT (@@GLOBAL.log_bin AND @@GLOBAL.log_slave_updates) */`
+	     @@GLOBAL.gtid_slave_pos <> '' AND NOT (@@GLOBAL.log_bin AND @@GLOBAL.log_slave_updates),
+	     CONCAT('mariadb-', @@GLOBAL.server_id, '-', COALESCE(
+	       (SELECT NULLIF(variable_value, '') FROM information_schema.global_variables WHERE variable_name = 'SERVER_UID'),
+	       CONCAT(@@GLOBAL.hostname, ':', @@GLOBAL.port))) */`
 
 func readSession(ctx context.Context, conn *sql.Conn) (s session, err error) {
 	var autocommit, inside bool
 	var isolation, shown string
-	err = conn.QueryRowContext(ctx, sessionSQL).Scan(&autocommit, &isolation, &inside, &shown, &s.hidden)
+	err = conn.QueryRowContext(ctx, sessionSQL).Scan(&autocommit, &isolation, &inside, &shown, &s.hidden, &s.server)
 	switch {
 	case err != nil:
 		return s, fmt.Errorf("read a session's settings: %w", err)

@@ -75,9 +75,9 @@ func (c *Client) askTrust(ctx context.Context) <-chan struct{} {
 	t.tried, t.asking = now, asking
 	go func() {
 		defer c.running.Done()
-		untrusted, err := c.readTrust(context.WithoutCancel(ctx))
+		said, err := c.readTrust(context.WithoutCancel(ctx))
 		if err == nil {
-			t.answer.Store(&trustAnswer{now, untrusted})
+			t.answer.Store(&trustAnswer{now, said.Untrusted})
 		}
 		t.mu.Lock()
 		t.asking = nil
@@ -97,16 +97,16 @@ func (c *Client) begin() bool {
 	return !c.closed
 }
 
-func (c *Client) readTrust(ctx context.Context) (untrusted []string, err error) {
+func (c *Client) readTrust(ctx context.Context) (said watermark.Trust, err error) {
 	caller := ctx
 	ctx, cancel := context.WithTimeout(ctx, c.o.RedisTimeout)
 	defer cancel()
 	err = c.breakers.guard("trust", caller, func() error {
 		conn, err := c.client(ctx)
 		if err == nil {
-			untrusted, err = watermark.ReadTrust(ctx, conn, c.o.Source)
+			said, err = watermark.ReadTrust(ctx, conn, c.o.Source)
 		}
 		return err
 	})
-	return untrusted, err
+	return said, err
 }

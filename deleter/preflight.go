@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/doubletap-cdc/doubletap/pipeline"
+	"github.com/doubletap-cdc/doubletap/watermark"
 )
 
 // Preflight looks at every master: whether it answers, is what the configuration
@@ -113,8 +114,8 @@ func (r *Redis) mayPost(ctx context.Context, n node) []pipeline.Finding {
 		args    []any
 		allowed string // the error of a user who may
 	}{
-		{"SET", []any{"set", trustedKey("preflight", 0), "", "px", 1, "xx"}, redis.Nil.Error()},
-		{"HSET", []any{"hset", watermarksKey("preflight"), "0", "", "1"}, "wrong number of arguments"},
+		{"SET", []any{"set", watermark.TrustKey("preflight", 0), "", "px", 1, "xx"}, redis.Nil.Error()},
+		{"HSET", []any{"hset", watermark.SetsKey("preflight"), "0", "", "1"}, "wrong number of arguments"},
 	} {
 		_, err := call(ctx, r, func(ctx context.Context) (any, error) { return n.client.Do(ctx, c.args...).Result() })
 		if err == nil || slices.ContainsFunc([]string{c.allowed, "READONLY", "MOVED"}, func(s string) bool {

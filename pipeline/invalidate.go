@@ -115,6 +115,7 @@ type worker struct {
 	standings []*standing // of the readers
 	again     *again
 	out       atomic.Pointer[[]string] // the readers that are not waited for
+	wanted    atomic.Pointer[outList]  // those that are out, to be made known first
 
 	// Guarded by the backlog's mutex:
 	marks  string             // to be stored with the cursors

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/doubletap-cdc/doubletap/gtid"
@@ -127,13 +128,46 @@ func (w *worker) remember(ctx context.Context, out bool) error {
 	return nil
 }
 
-// goWithout publishes which readers are out.
+// outList is the readers that are out.
+type outList struct {
+	names, servers []string
+	since          time.Time
+}
+
+// goWithout makes known which readers are out. Before second deletes go on
+// without another one, applications must have been told, so that no fill reads
+// from it which begins later: the poster sees to that.
 func (w *worker) goWithout() {
-	out := outOf(w.standings)
-	w.out.Store(&out)
-	if w.Readers != nil {
-		w.Readers.setOut(w.p.Name(), out)
+	l := &outList{since: time.Now()}
+	for _, st := range w.standings {
+		if st.out {
+			l.names = append(l.names, st.name)
+			if st.server != "" {
+				l.servers = append(l.servers, st.server)
+			}
+		}
 	}
+	now := l.names
+	if w.Watermarks != nil {
+		was := w.outNow()
+		now = slices.DeleteFunc(slices.Clone(now), func(name string) bool { return !slices.Contains(was, name) })
+	}
+	w.out.Store(&now)
+	w.wanted.Store(l)
+	if w.Readers != nil {
+		w.Readers.setOut(w.p.Name(), l.names)
+	}
+}
+
+// madeKnown lets the second pass go on without the readers of a list.
+func (w *worker) madeKnown(l *outList) {
+	if l == nil || w.wanted.Load() != l || len(w.outNow()) == len(l.names) {
+		return
+	}
+	w.out.Store(&l.names)
+	w.backlog.mu.Lock()
+	defer w.backlog.mu.Unlock()
+	w.backlog.wake()
 }
 
 // outNow returns the readers that are not waited for.

@@ -138,16 +138,6 @@ func marksOf(all []*standing) (string, error) {
 	return "", fmt.Errorf("the names of %d readers are too long to be stored with the cursors: %w", len(all), ErrFatal)
 }
 
-// outOf names the readers that are out.
-func outOf(all []*standing) (names []string) {
-	for _, st := range all {
-		if st.out {
-			names = append(names, st.name)
-		}
-	}
-	return names
-}
-
 // again is what need not be deleted again after the second pass was moved back
 // for a reader: below an offset, what the reader had.
 type again struct {

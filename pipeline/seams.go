@@ -228,6 +228,9 @@ type Watermark struct {
 	// Untrusted names the rules whose cached values may be older than the pipeline
 	// promises: "*" is all of them.
 	Untrusted []string
+	// Out holds the identities of the servers that second deletes go on without:
+	// fills must not read from them.
+	Out []string
 }
 
 // Watermarks shows watermarks to applications. The implementation is in package

@@ -26,6 +26,7 @@ const allRules = "*"
 type poster struct {
 	*worker
 	first, second *progressRecord
+	out           *outList // what the watermark at hand says of readers
 	handled       gtid.Set // what the first pass has handled: the set of first
 }
 
@@ -43,12 +44,18 @@ func (w *worker) post(ctx context.Context) error {
 		b.mu.Lock()
 		changed := b.changed
 		b.mu.Unlock()
+		p.out = w.wanted.Load()
 		m, ok := p.watermark()
 		if ok && (!sameMark(m, last) || time.Since(at) >= postEvery) {
 			last, at = m, time.Now()
-			if !p.posted(ctx, m) {
+			if p.posted(ctx, m) {
+				w.madeKnown(p.out)
+			} else {
 				last = Watermark{}
 			}
+		}
+		if p.out != nil && time.Since(p.out.since) > 2*trustFor {
+			w.madeKnown(p.out) // whoever was not told has no trust left that he could act on
 		}
 		if err := sleep(ctx, postLeast); err != nil {
 			return err
@@ -69,7 +76,7 @@ func (w *worker) post(ctx context.Context) error {
 }
 
 func sameMark(a, b Watermark) bool {
-	return a.First == b.First && a.Second == b.Second && a.Partitions == b.Partitions && a.Partition == b.Partition &&
+	return slices.Equal(a.Out, b.Out) && a.First == b.First && a.Second == b.Second && a.Partitions == b.Partitions && a.Partition == b.Partition &&
 		a.Source == b.Source && slices.Equal(a.Untrusted, b.Untrusted)
 }
 
@@ -109,6 +116,9 @@ func (p *poster) watermark() (m Watermark, ok bool) {
 		p.second = second
 	}
 	m = Watermark{Source: first.source, Partition: first.partition, Partitions: first.partitions, First: first.gtids}
+	if p.out != nil {
+		m.Out = p.out.servers
+	}
 	if p.second != nil {
 		m.Second = p.second.gtids
 	}

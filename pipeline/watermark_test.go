@@ -2,6 +2,7 @@ package pipeline_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -227,4 +228,44 @@ func TestSlowPosts(t *testing.T) {
 		stopped(t, stop)
 		synctest.Wait()
 	})
+}
+
+// Before second deletes go on without a reader, it was posted that fills must not
+// read from it; or nothing could be posted for so long that nobody is trusted.
+func TestOutIsPostedBeforeDeletes(t *testing.T) {
+	for name, silent := range map[string]time.Duration{"soon": 3 * time.Second, "never": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				g := newGated(t, 1000, 0)
+				b := &board{}
+				g.Watermarks, g.MaxLag = b, 10*time.Second
+				stop := g.start()
+				g.commit(1)
+				g.progress(1)
+				g.after(9 * time.Minute)
+				b.mu.Lock()
+				b.err = errors.New("out of order")
+				b.mu.Unlock()
+				out := 10 * time.Minute // MaxWait
+				g.after(out + min(silent, 9*time.Second))
+				g.wantCalls("0s cart:1")
+				if silent < time.Hour {
+					b.mu.Lock()
+					b.err = nil
+					b.mu.Unlock()
+				}
+				g.after(out + 30*time.Second)
+				g.wantSecond("cart:1", 1, pipeline.ReleaseWithout)
+				if got := b.last().Out; silent < time.Hour && !slices.Equal(got, []string{"r2"}) {
+					t.Errorf("out: %q", got)
+				}
+				g.servers[1].Show(upTo(1000))
+				g.after(out + time.Minute)
+				if got := b.last().Out; silent < time.Hour && len(got) > 0 {
+					t.Errorf("still out: %q", got)
+				}
+				stopped(t, stop)
+			})
+		})
+	}
 }

@@ -41,6 +41,12 @@ type Sets struct {
 // promises, in JSON.
 type Trust struct {
 	Untrusted []string `json:"untrusted"` // names of rules; "*" is all of them
+	// Out holds the identities of servers that may serve no fills: second deletes
+	// go on without them.
+	Out []string `json:"out,omitempty"`
+	// Expired is set by ReadTrust where nobody vouches for a partition: then
+	// nothing is known, and Untrusted is "*".
+	Expired bool `json:"-"`
 }
 
 // Pass is one of the two passes.
@@ -148,24 +154,23 @@ func (s State) Missing(set gtid.Set, pass Pass) (lines []string) {
 	return lines
 }
 
-// ReadTrust reads in whom invalidators have no trust: the names of rules, or
-// "*" for all of them, which is also the answer where a partition's trust has
-// expired or was never posted. It is two commands.
-func ReadTrust(ctx context.Context, c redis.Cmdable, source string) (untrusted []string, err error) {
-	all := []string{"*"}
+// ReadTrust reads what the invalidators say of trust in all partitions together.
+// It is two commands.
+func ReadTrust(ctx context.Context, c redis.Cmdable, source string) (all Trust, err error) {
+	expired := Trust{Untrusted: []string{"*"}, Expired: true}
 	text, err := c.HGet(ctx, SetsKey(source), "0").Result()
 	if errors.Is(err, redis.Nil) {
-		return all, nil
+		return expired, nil
 	}
 	var p Sets
 	if err == nil {
 		err = json.Unmarshal([]byte(text), &p)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the number of partitions of %s: %w", source, err)
+		return all, fmt.Errorf("read the number of partitions of %s: %w", source, err)
 	}
 	if p.Partitions < 1 {
-		return all, nil
+		return expired, nil
 	}
 	names := make([]string, p.Partitions)
 	for i := range names {
@@ -173,18 +178,19 @@ func ReadTrust(ctx context.Context, c redis.Cmdable, source string) (untrusted [
 	}
 	values, err := c.MGet(ctx, names...).Result()
 	if err != nil {
-		return nil, fmt.Errorf("read the trust in %s: %w", source, err)
+		return all, fmt.Errorf("read the trust in %s: %w", source, err)
 	}
 	for i, v := range values {
 		text, ok := v.(string)
 		if !ok {
-			return all, nil
+			return expired, nil
 		}
 		var t Trust
 		if err := json.Unmarshal([]byte(text), &t); err != nil {
-			return nil, fmt.Errorf("read the trust in partition %d of %s: %w", i, source, err)
+			return all, fmt.Errorf("read the trust in partition %d of %s: %w", i, source, err)
 		}
-		untrusted = append(untrusted, t.Untrusted...)
+		all.Untrusted = append(all.Untrusted, t.Untrusted...)
+		all.Out = append(all.Out, t.Out...)
 	}
-	return untrusted, nil
+	return all, nil
 }

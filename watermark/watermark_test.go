@@ -1,6 +1,7 @@
 package watermark_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -83,8 +84,8 @@ func TestReadTrust(t *testing.T) {
 	trust := func(want ...string) {
 		t.Helper()
 		got, err := watermark.ReadTrust(t.Context(), c, "trust")
-		if err != nil || len(got) != len(want) || len(got) > 0 && got[0] != want[0] {
-			t.Errorf("untrusted: %q, %v; want %q", got, err, want)
+		if err != nil || !slices.Equal(got.Untrusted, want) {
+			t.Errorf("untrusted: %q, %v; want %q", got.Untrusted, err, want)
 		}
 	}
 	post := func(partition int, ttl time.Duration, untrusted ...string) {
@@ -98,6 +99,13 @@ func TestReadTrust(t *testing.T) {
 	trust("*") // nobody speaks for partition 1
 	post(1, time.Minute)
 	trust()
+	out := pipeline.Watermark{Source: "trust", Partition: 1, Partitions: 2, Out: []string{"a server"}}
+	if err := d.Post(t.Context(), out, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := watermark.ReadTrust(t.Context(), c, "trust"); err != nil || got.Expired || !slices.Equal(got.Out, out.Out) {
+		t.Errorf("out: %+v, %v", got, err)
+	}
 	post(1, time.Minute, "item")
 	trust("item")
 	post(1, time.Millisecond)
