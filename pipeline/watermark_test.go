@@ -58,6 +58,12 @@ func (b *board) last() pipeline.Watermark {
 	return b.posts[len(b.posts)-1]
 }
 
+func (b *board) count() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.posts)
+}
+
 // gated is a bench with readers.
 type gated struct {
 	*bench
@@ -123,8 +129,8 @@ func TestWatermark(t *testing.T) {
 		stop := g.start()
 		g.commit(1)
 		g.after(3 * time.Second)
-		if len(b.posts) > 0 {
-			t.Fatalf("posted %+v before any progress", b.posts)
+		if b.count() > 0 {
+			t.Fatalf("posted %+v before any progress", b.last())
 		}
 		g.progress(1000)
 		g.after(3200 * time.Millisecond)
@@ -137,7 +143,7 @@ func TestWatermark(t *testing.T) {
 		if got := b.last(); !sameMark(got, want) {
 			t.Errorf("posted %+v, want %+v", got, want)
 		}
-		if n := len(b.posts); n < 9 || n > 13 {
+		if n := b.count(); n < 9 || n > 13 {
 			t.Errorf("%d posts in 9 s", n)
 		}
 
