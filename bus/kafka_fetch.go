@@ -31,8 +31,14 @@ type fetchedRecord struct {
 // fetch reads a partition from an offset on. It returns after fetchWait if there
 // is nothing. Transactions' control records are left out, but their offsets count.
 func (k *Kafka) fetch(ctx context.Context, topic string, partition int, from int64) (fetched, error) {
+	return k.fetchUpTo(ctx, topic, partition, from, fetchBytes)
+}
+
+// fetchUpTo is fetch with a limit, in bytes as Kafka stores them: compressed. One
+// batch comes in any case.
+func (k *Kafka) fetchUpTo(ctx context.Context, topic string, partition int, from int64, limit int64) (fetched, error) {
 	res, err := k.reading.Fetch(noDeadline{ctx}, &kafka.FetchRequest{
-		Topic: topic, Partition: partition, Offset: from, MinBytes: 1, MaxBytes: fetchBytes, MaxWait: fetchWait,
+		Topic: topic, Partition: partition, Offset: from, MinBytes: 1, MaxBytes: limit, MaxWait: fetchWait,
 	})
 	if err == nil {
 		err = res.Error

@@ -32,11 +32,14 @@ func (q kafkaPrepared) Append(ctx context.Context, records [][]byte, done func(f
 	return q.p.publish(ctx, list, call)
 }
 
+// preparedFetch is about how much is read at a time: rows compress to a fraction.
+const preparedFetch = 64 << 10
+
 // Read implements pipeline.Prepared.
 func (q kafkaPrepared) Read(ctx context.Context, from, next int64, fn func(pipeline.Message) error) error {
 	topic := q.k.preparedTopic()
 	for from < next {
-		f, err := q.k.fetch(ctx, topic, 0, from)
+		f, err := q.k.fetchUpTo(ctx, topic, 0, from, preparedFetch)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
