@@ -108,6 +108,7 @@ func clusterEaters(t *testing.T) (all []*eater) {
 	// Each node must have heard of the others' ports.
 	for _, s := range cluster.Masters {
 		for node := rdb(t, s); ; time.Sleep(20 * time.Millisecond) {
+			//lint:ignore SA1019 the client that is tested asks for CLUSTER SLOTS, so that is what must be right
 			slots, err := node.ClusterSlots(t.Context()).Result()
 			if err != nil {
 				t.Fatal(err)

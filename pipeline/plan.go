@@ -93,14 +93,6 @@ func lanesOf(s *keys.Schema, fill time.Duration) *lanes {
 	return l
 }
 
-// longest returns the fill of the last lane.
-func (l *lanes) longest() time.Duration {
-	if len(l.fills) == 0 {
-		return 0
-	}
-	return l.fills[len(l.fills)-1]
-}
-
 // planner turns records into plans. It keeps scratch memory and so belongs to
 // one goroutine.
 type planner struct {
