@@ -17,8 +17,14 @@ type batch struct {
 	seed   uint64
 	fault  string
 	races  int64 // how many are wanted, of all caches together
-	// least is how long it lasts at least, so that its fault comes about.
-	least time.Duration
+	// least and most are how long it lasts: at least, so that its fault comes about,
+	// and at most, since many faults leave little room for races; 0 is no bound.
+	least, most time.Duration
+}
+
+// over says whether the batch has what it wants, after a time and so many races.
+func (b batch) over(took time.Duration, races int64) bool {
+	return took >= b.least && (races >= b.races || b.most > 0 && took >= b.most)
 }
 
 // outcome is what a batch found.
@@ -76,7 +82,7 @@ func (w *world) races() (n int64) {
 // run races all lanes until the batch has its races.
 func (w *world) run(ctx context.Context, lanes []*lane, b batch) (o outcome, err error) {
 	began, before := time.Now(), w.tallies()
-	enough, kills := w.races()+b.races, w.kills.Load()
+	had, kills := w.races(), w.kills.Load()
 	o = outcome{Batch: b.number, Fault: b.fault, Caches: map[string]tally{}}
 	var mu sync.Mutex
 	ctx, cancel := context.WithCancel(ctx)
@@ -96,10 +102,7 @@ func (w *world) run(ctx context.Context, lanes []*lane, b batch) (o outcome, err
 	for i, l := range lanes {
 		rng := b.rand(uint64(i) + 1)
 		g.Go(func() error {
-			for w.races() < enough || time.Since(began) < b.least {
-				if faulty.Err() != nil {
-					break
-				}
+			for faulty.Err() == nil && !b.over(time.Since(began), w.races()-had) {
 				examples, err := w.raceOnce(racing, l, rng, b.fault)
 				if err != nil {
 					return err

@@ -34,9 +34,10 @@ type latencies struct {
 
 // stopped is first deletes before and while a replica stands still.
 type stopped struct {
-	Calm    latencies `json:"calm"`
-	Stopped latencies `json:"stopped"`
-	Stale   int       `json:"stale"` // keys, once the replica was back
+	For     time.Duration `json:"for"`
+	Calm    latencies     `json:"calm"`
+	Stopped latencies     `json:"stopped"`
+	Stale   int           `json:"stale"` // keys, once the replica was back
 }
 
 func (s stopped) ratio() float64 { return float64(s.Stopped.P99) / float64(s.Calm.P99) }
@@ -45,7 +46,7 @@ func (s stopped) print(out io.Writer) {
 	for _, l := range []struct {
 		name string
 		latencies
-	}{{"replica at work", s.Calm}, {"replica stopped for " + replicaStops.String(), s.Stopped}} {
+	}{{"replica at work", s.Calm}, {"replica stopped for " + s.For.String(), s.Stopped}} {
 		fmt.Fprintf(out, "  commit to first delete, %-24s p50 %-10s p99 %-10s (%d commits at %d/s, %d not seen)\n", l.name+":",
 			l.P50.Round(10*time.Microsecond), l.P99.Round(10*time.Microsecond), l.N, latencyRate, l.Lost)
 	}
@@ -54,7 +55,7 @@ func (s stopped) print(out io.Writer) {
 }
 
 // stopReplicaAndMeasure shows that a reader which is late holds up no first
-// delete. Fills read the stopped replica all the time.
+// delete, and that what fills read from it meanwhile does not stay.
 func (w *world) stopReplicaAndMeasure(ctx context.Context, calm, stop time.Duration) (s stopped, err error) {
 	n := int(stop.Seconds() * latencyRate)
 	l := newLanes(1, min(n, w.keys))[0]
@@ -65,7 +66,15 @@ func (w *world) stopReplicaAndMeasure(ctx context.Context, calm, stop time.Durat
 	if c == nil {
 		return s, errors.New("the cache " + plain + " is not raced")
 	}
+	s.For = stop
+	// A delete that is still owed would take a key away before its commit.
+	if err := w.allQuiet(ctx, c); err != nil {
+		return s, err
+	}
 	if s.Calm, err = w.firstDeletes(ctx, l, int(calm.Seconds()*latencyRate)); err != nil {
+		return s, err
+	}
+	if err := w.allQuiet(ctx, c); err != nil {
 		return s, err
 	}
 	g, during := errgroup.WithContext(ctx)
@@ -85,16 +94,21 @@ func (w *world) stopReplicaAndMeasure(ctx context.Context, calm, stop time.Durat
 	if err := g.Wait(); err != nil {
 		return s, err
 	}
-	executed, err := w.executed(ctx)
-	if err != nil {
-		return s, err
-	}
-	if err := c.quiet(ctx, done{executed: executed}); err != nil {
+	if err := w.allQuiet(ctx, c); err != nil {
 		return s, err
 	}
 	stale, err := c.check(ctx, l)
 	s.Stale = len(stale)
 	return s, err
+}
+
+// allQuiet waits until both passes are behind everything that was committed.
+func (w *world) allQuiet(ctx context.Context, c *cache) error {
+	executed, err := w.executed(ctx)
+	if err != nil {
+		return err
+	}
+	return c.quiet(ctx, done{executed: executed})
 }
 
 func (w *world) cacheNamed(name string) *cache {

@@ -144,6 +144,7 @@ func race(ctx context.Context, f flags, st *state, out io.Writer) (err error) {
 		b := batch{number: n, seed: f.Seed, fault: f.Faults[n%len(f.Faults)], races: min(f.Batch, f.races-st.races())}
 		if b.fault != calm {
 			b.least = min(replicaStops+10*time.Second, time.Duration(b.races)*time.Millisecond)
+			b.most = replicaStops + 30*time.Second
 		}
 		o, err := w.run(ctx, lanes, b)
 		if err != nil {
