@@ -93,6 +93,9 @@ func (l *loader) checkKafka(k *Kafka) {
 	if k.Retention <= 0 {
 		l.problem("log.kafka.retention", "must be more than 0")
 	}
+	if k.PreparedRetention <= 0 {
+		l.problem("log.kafka.prepared_retention", "must be more than 0")
+	}
 	l.checkTLS("log.kafka.tls", k.TLS)
 	if s := k.SASL; s != nil {
 		if l.required("log.kafka.sasl.mechanism", s.Mechanism) {

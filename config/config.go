@@ -77,8 +77,10 @@ type Kafka struct {
 	Replication int           `yaml:"replication"` // 0: min(3, brokers)
 	Group       string        `yaml:"group"`
 	Retention   time.Duration `yaml:"retention"`
-	TLS         *TLS          `yaml:"tls,omitempty"`
-	SASL        *SASL         `yaml:"sasl,omitempty"`
+	// PreparedRetention is how long rows of prepared XA transactions are kept.
+	PreparedRetention time.Duration `yaml:"prepared_retention"`
+	TLS               *TLS          `yaml:"tls,omitempty"`
+	SASL              *SASL         `yaml:"sasl,omitempty"`
 }
 
 // SASL is how to log in to Kafka.

@@ -30,6 +30,7 @@ type defaulter interface{ setDefaults() }
 func (k *Kafka) setDefaults() {
 	k.Partitions = 8
 	k.Retention = 7 * 24 * time.Hour
+	k.PreparedRetention = 30 * 24 * time.Hour
 }
 
 func (e *Embedded) setDefaults() { e.Retain = 24 * time.Hour }

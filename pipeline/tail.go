@@ -139,7 +139,7 @@ func (r *tailRun) stream(ctx context.Context) error {
 		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	r.xa.begin(r.stored)
+	r.xaBegin()
 	from := r.stored.Position
 	r.progress.begin()
 	var wg sync.WaitGroup

@@ -16,11 +16,15 @@ type xaState struct {
 	end    int64       // the end of the records of all that were ever stored
 }
 
-// begin takes over what a checkpoint says.
-func (x *xaState) begin(c Checkpoint) {
-	x.here, x.stored = parsePrepared(c.Prepared), parsePrepared(c.Prepared)
+// xaBegin takes over what the stored checkpoint says.
+func (r *tailRun) xaBegin() {
+	x := &r.xa
+	x.here, x.stored = parsePrepared(r.stored.Prepared), parsePrepared(r.stored.Prepared)
 	for _, p := range x.stored {
 		x.end = max(x.end, p.Next)
+	}
+	if r.Hooks.Prepared != nil {
+		r.Hooks.Prepared(len(x.stored), 0)
 	}
 }
 

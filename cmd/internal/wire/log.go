@@ -25,7 +25,7 @@ func (a *App) openKafka() (*bus.Kafka, error) {
 	}
 	kc := bus.KafkaConfig{
 		Brokers: c.Brokers, Topic: c.Topic, Partitions: c.Partitions, Replication: c.Replication,
-		Retention: c.Retention, TLS: tls, Logger: a.Log, Hooks: a.Hooks,
+		Retention: c.Retention, PreparedRetention: c.PreparedRetention, TLS: tls, Logger: a.Log, Hooks: a.Hooks,
 	}
 	if s := c.SASL; s != nil {
 		kc.SASL = &bus.SASL{Mechanism: s.Mechanism, User: s.User, Password: s.Password.Reveal()}
