@@ -89,7 +89,7 @@ func parse(args []string, stderr io.Writer) (f flags, err error) {
 	fs.BoolVar(&f.demo, "demo", false, "print the table of hazards")
 	fs.StringVar(&f.log, "log", "kafka", "where events are kept: embedded or kafka")
 	caches := fs.String("caches", "", "which caches, of "+strings.Join(names, ",")+"; none given: all for -demo, else "+strings.Join(mustNot, ","))
-	kinds := fs.String("faults", strings.Join([]string{calm, calm, stall, calm, lagging, calm, freeze, calm, kill}, ","), "the batches' faults in turn")
+	kinds := fs.String("faults", strings.Join([]string{calm, stall, calm, lagging, calm, freeze, calm, kill}, ","), "the batches' faults in turn")
 	if err := fs.Parse(args); err != nil {
 		return f, err
 	}
@@ -144,7 +144,7 @@ func race(ctx context.Context, f flags, st *state, out io.Writer) (err error) {
 		b := batch{number: n, seed: f.Seed, fault: f.Faults[n%len(f.Faults)], races: min(f.Batch, f.races-st.races())}
 		if b.fault != calm {
 			b.least = min(replicaStops+10*time.Second, time.Duration(b.races)*time.Millisecond)
-			b.most = replicaStops + 30*time.Second
+			b.most = replicaStops + 15*time.Second
 		}
 		o, err := w.run(ctx, lanes, b)
 		if err != nil {
