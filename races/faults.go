@@ -61,7 +61,7 @@ func (w *world) stallCommits(ctx context.Context, d time.Duration) error {
 		"SET GLOBAL rpl_semi_sync_source_enabled = OFF",
 		"SET GLOBAL rpl_semi_sync_source_enabled = ON",
 	} {
-		if _, err := w.primary.ExecContext(ctx, q); err != nil {
+		if _, err := w.sourceDB.ExecContext(ctx, q); err != nil {
 			return wrap(q, err)
 		}
 	}
@@ -70,11 +70,11 @@ func (w *world) stallCommits(ctx context.Context, d time.Duration) error {
 
 // stopReplica makes the replica stand still, and go on after d.
 func (w *world) stopReplica(ctx context.Context, d time.Duration) error {
-	if _, err := w.copy.ExecContext(ctx, "STOP REPLICA SQL_THREAD"); err != nil {
+	if _, err := w.replicaDB.ExecContext(ctx, "STOP REPLICA SQL_THREAD"); err != nil {
 		return wrap("stop the replica", err)
 	}
 	_ = pause(ctx, d)
-	_, err := w.copy.ExecContext(context.WithoutCancel(ctx), "START REPLICA SQL_THREAD")
+	_, err := w.replicaDB.ExecContext(context.WithoutCancel(ctx), "START REPLICA SQL_THREAD")
 	return wrap("start the replica", err)
 }
 

@@ -35,7 +35,7 @@ type foreign struct {
 
 // startForeign follows the server from now on.
 func startForeign(w *world, executed string) (*foreign, error) {
-	host, port, err := net.SplitHostPort(w.mysql.Addr)
+	host, port, err := net.SplitHostPort(w.source.Addr)
 	if err != nil {
 		return nil, err
 	}

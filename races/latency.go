@@ -120,15 +120,21 @@ func (w *world) cacheNamed(name string) *cache {
 	return nil
 }
 
-// firstDeletes caches keys, commits an update of each, one by one at the rate,
-// and waits until Redis has said that each is deleted.
-func (w *world) firstDeletes(ctx context.Context, l *lane, n int) (q latencies, err error) {
+// cachePlain caches the lane's rows for plain readers.
+func (w *world) cachePlain(ctx context.Context, l *lane) error {
 	pipe := w.redis.Pipeline()
 	for _, id := range l.ids {
 		pipe.Set(ctx, key(plain, id), strconv.Itoa(int(l.versions[id]))+":", 0)
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return q, wrap("fill the cache", err)
+	_, err := pipe.Exec(ctx)
+	return wrap("fill the cache", err)
+}
+
+// firstDeletes caches keys, commits an update of each, one by one at the rate,
+// and waits until Redis has said that each is deleted.
+func (w *world) firstDeletes(ctx context.Context, l *lane, n int) (q latencies, err error) {
+	if err := w.cachePlain(ctx, l); err != nil {
+		return q, err
 	}
 	if err := w.redis.ConfigSet(ctx, "notify-keyspace-events", "Eg").Err(); err != nil {
 		return q, err

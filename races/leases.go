@@ -34,7 +34,7 @@ func (w *world) leases(c *cache) (*leases, error) {
 	}
 	l := &leases{c: c}
 	b := w.ledger.books[c.index]
-	for i, s := range []*testenv.Server{w.mysql, w.slave} {
+	for i, s := range []*testenv.Server{w.source, w.replica} {
 		fills, err := openFills(s)
 		if err != nil {
 			return nil, err
@@ -42,7 +42,7 @@ func (w *world) leases(c *cache) (*leases, error) {
 		w.closers = append(w.closers, fills.Close)
 		l.clients[i], err = lookaside.New(lookaside.Options{
 			Redis:  lookaside.Redis{Addrs: []string{w.server.Addr}, PoolSize: 128},
-			Schema: schema, Source: "races", DB: w.primary, Fills: fills,
+			Schema: schema, Source: "races", DB: w.sourceDB, Fills: fills,
 			// Where two cores have to do for all the servers an answer may take its time.
 			RedisTimeout: 3 * time.Second, MaxLoads: 1000,
 			// One that finds another's lease waits until it ends, and so loads nothing

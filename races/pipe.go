@@ -53,7 +53,7 @@ log: {%s}
 redis: {addrs: [%q]}
 keys: keys.yaml
 second_delete: {fill: %s, readers: [%q, %q]}
-`, p.w.mysql.Addr, log, p.w.server.Addr, p.w.fill, p.w.mysql.Addr, p.w.slave.Addr))
+`, p.w.source.Addr, log, p.w.server.Addr, p.w.fill, p.w.source.Addr, p.w.replica.Addr))
 	if err != nil {
 		return err
 	}

@@ -141,17 +141,17 @@ func (w *world) play(ctx context.Context, l *lane, writes []write, began time.Ti
 			w.ledger.commit(id, l.versions[id])
 		}
 	}
-	err = w.primary.QueryRowContext(ctx, "SELECT @@global.gtid_executed").Scan(&d.executed)
+	err = w.sourceDB.QueryRowContext(ctx, "SELECT @@global.gtid_executed").Scan(&d.executed)
 	return d, err
 }
 
 func (w *world) commit(ctx context.Context, l *lane, wr write) error {
 	update := "UPDATE races.item SET version = version + 1 WHERE id IN (" + list(wr.ids) + ")"
 	if wr.prepared == 0 {
-		_, err := w.primary.ExecContext(ctx, update)
+		_, err := w.sourceDB.ExecContext(ctx, update)
 		return wrap("write", err)
 	}
-	conn, err := w.primary.Conn(ctx)
+	conn, err := w.sourceDB.Conn(ctx)
 	if err != nil {
 		return err
 	}

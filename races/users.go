@@ -65,7 +65,7 @@ func (u *user) read(ctx context.Context) (err error) {
 	if u.rng.IntN(2) == 0 {
 		// Whatever was acknowledged by now, a token that is taken now stands for it.
 		least = u.c.w.ledger.committed[id].Load()
-		if token, err = lookaside.Token(ctx, u.c.w.primary); err != nil {
+		if token, err = lookaside.Token(ctx, u.c.w.sourceDB); err != nil {
 			return err
 		}
 	}

@@ -30,13 +30,13 @@ type world struct {
 	// outage is the longest time that a replica stands still.
 	outage time.Duration
 
-	env           *testenv.Env
-	dir           string // commands, configuration, the embedded log
-	mysql, slave  *testenv.Server
-	server        *testenv.Server // Redis
-	broker        *testenv.Server // nil with the embedded log
-	primary, copy *sql.DB
-	redis         *redis.Client
+	env                 *testenv.Env
+	dir                 string // commands, configuration, the embedded log
+	source, replica     *testenv.Server
+	server              *testenv.Server // Redis
+	broker              *testenv.Server // nil with the embedded log
+	sourceDB, replicaDB *sql.DB
+	redis               *redis.Client
 
 	ledger  *ledger
 	caches  []*cache
@@ -89,9 +89,9 @@ func (w *world) startServers(ctx context.Context) (err error) {
 	}
 	var g errgroup.Group
 	g.Go(func() (err error) {
-		w.mysql, err = w.env.MySQL(ctx, testenv.MySQLOptions{Args: []string{"--plugin-load-add=semisync_source.so"}})
+		w.source, err = w.env.MySQL(ctx, testenv.MySQLOptions{Args: []string{"--plugin-load-add=semisync_source.so"}})
 		if err == nil {
-			w.slave, err = w.env.MySQL(ctx, testenv.MySQLOptions{ReplicaOf: w.mysql, Fast: true})
+			w.replica, err = w.env.MySQL(ctx, testenv.MySQLOptions{ReplicaOf: w.source, Fast: true})
 		}
 		return err
 	})
@@ -108,17 +108,22 @@ func (w *world) startServers(ctx context.Context) (err error) {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	w.closers = append(w.closers, w.mysql.Close, w.slave.Close, w.server.Close)
+	w.closers = append(w.closers, w.source.Close, w.replica.Close, w.server.Close)
 	if w.broker != nil {
 		w.closers = append(w.closers, w.broker.Close)
 	}
-	if w.primary, err = testenv.OpenDB(w.mysql); err != nil {
+	w.say("%s", w.env.Describe())
+	return w.connect()
+}
+
+func (w *world) connect() (err error) {
+	if w.sourceDB, err = testenv.OpenDB(w.source); err != nil {
 		return err
 	}
-	if w.copy, err = testenv.OpenDB(w.slave); err != nil {
+	if w.replicaDB, err = testenv.OpenDB(w.replica); err != nil {
 		return err
 	}
-	for _, db := range []*sql.DB{w.primary, w.copy} {
+	for _, db := range []*sql.DB{w.sourceDB, w.replicaDB} {
 		db.SetMaxOpenConns(128)
 		db.SetMaxIdleConns(64)
 		w.closers = append(w.closers, db.Close)
@@ -130,7 +135,6 @@ func (w *world) startServers(ctx context.Context) (err error) {
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 	w.closers = append(w.closers, w.redis.Close)
-	w.say("%s", w.env.Describe())
 	return nil
 }
 
@@ -140,7 +144,7 @@ func (w *world) makeTable(ctx context.Context) error {
 		"CREATE DATABASE races",
 		"CREATE TABLE races.item (id INT PRIMARY KEY, version INT NOT NULL, text VARCHAR(40) NOT NULL DEFAULT 'what is cached')",
 	} {
-		if _, err := w.primary.ExecContext(ctx, q); err != nil {
+		if _, err := w.sourceDB.ExecContext(ctx, q); err != nil {
 			return wrap("make the table", err)
 		}
 	}
@@ -149,7 +153,7 @@ func (w *world) makeTable(ctx context.Context) error {
 		for id := first; id < min(first+1000, w.keys); id++ {
 			fmt.Fprintf(&b, ",(%d,0)", id)
 		}
-		if _, err := w.primary.ExecContext(ctx, "INSERT INTO races.item (id, version) VALUES "+b.String()[1:]); err != nil {
+		if _, err := w.sourceDB.ExecContext(ctx, "INSERT INTO races.item (id, version) VALUES "+b.String()[1:]); err != nil {
 			return wrap("make the rows", err)
 		}
 	}
@@ -162,7 +166,7 @@ func (w *world) replicaCaughtUp(ctx context.Context) error {
 		return err
 	}
 	var late int
-	err = w.copy.QueryRowContext(ctx, "SELECT WAIT_FOR_EXECUTED_GTID_SET(?, 60)", executed).Scan(&late)
+	err = w.replicaDB.QueryRowContext(ctx, "SELECT WAIT_FOR_EXECUTED_GTID_SET(?, 60)", executed).Scan(&late)
 	if err == nil && late != 0 {
 		err = errors.New("it has not caught up after a minute")
 	}
@@ -170,7 +174,7 @@ func (w *world) replicaCaughtUp(ctx context.Context) error {
 }
 
 func (w *world) executed(ctx context.Context) (set string, err error) {
-	err = w.primary.QueryRowContext(ctx, "SELECT @@global.gtid_executed").Scan(&set)
+	err = w.sourceDB.QueryRowContext(ctx, "SELECT @@global.gtid_executed").Scan(&set)
 	return set, wrap("read gtid_executed", err)
 }
 
@@ -218,9 +222,9 @@ func (w *world) startCaches(ctx context.Context, caches []string) (err error) {
 
 func (w *world) db(replica bool) *sql.DB {
 	if replica {
-		return w.copy
+		return w.replicaDB
 	}
-	return w.primary
+	return w.sourceDB
 }
 
 func (w *world) close() error {
