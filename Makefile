@@ -32,7 +32,7 @@ demo-races: ## the hazards one by one: stale keys of five ways to invalidate, si
 .PHONY: races
 races: ## races of fills and commits over Kafka, counted and checked (LONG=1: 10,000,000, resumed from RACES_STATE)
 	@mkdir -p bin
-	@TESTENV=$(TESTENV) $(GO) run ./races $(if $(LONG),-latency -races=10000000 -batch=1000000 -state=$(RACES_STATE)) $(RACES_FLAGS)
+	@TESTENV=$(TESTENV) $(GO) run ./races $(if $(LONG),-latency -races=10000000 -batch=250000 -state=$(RACES_STATE)) $(RACES_FLAGS)
 
 .PHONY: test
 test: ## run all tests on real servers (TESTENV=docker|native, RACE=1, PKGS=./bus)

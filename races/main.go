@@ -79,7 +79,7 @@ func parse(args []string, stderr io.Writer) (f flags, err error) {
 	fs := flag.NewFlagSet("races", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.Int64Var(&f.races, "races", 200_000, "how many races to run, of all caches together")
-	fs.Int64Var(&f.Batch, "batch", 100_000, "how many races make a batch")
+	fs.Int64Var(&f.Batch, "batch", 20_000, "how many races make a batch")
 	fs.StringVar(&f.state, "state", "", "keep the run's state in this `file`, and go on from it")
 	fs.Uint64Var(&f.Seed, "seed", 1, "of everything random")
 	fs.IntVar(&f.Lanes, "lanes", 64, "how many rounds run at a time")
@@ -89,7 +89,7 @@ func parse(args []string, stderr io.Writer) (f flags, err error) {
 	fs.BoolVar(&f.demo, "demo", false, "print the table of hazards")
 	fs.StringVar(&f.log, "log", "kafka", "where events are kept: embedded or kafka")
 	caches := fs.String("caches", "", "which caches, of "+strings.Join(names, ",")+"; none given: all for -demo, else "+strings.Join(mustNot, ","))
-	kinds := fs.String("faults", strings.Join([]string{calm, stall, calm, lagging, calm, freeze, calm, kill}, ","), "the batches' faults in turn")
+	kinds := fs.String("faults", strings.Join([]string{stall, calm, calm, lagging, calm, calm, freeze, calm, calm, kill, calm, calm}, ","), "the batches' faults in turn")
 	if err := fs.Parse(args); err != nil {
 		return f, err
 	}
