@@ -205,6 +205,7 @@ func (w *world) result(name string, b backlog, took time.Duration, cpu, rss floa
 	w.say("  %s: %.2f s, after a start of %.2f s", name, took.Seconds(), su.took.Seconds())
 	if took < 500*time.Millisecond {
 		w.say("  that is too short to be exact: use more -rows")
+		took = max(took, time.Millisecond) // this start may have been quicker than the one that is taken off
 	}
 	return result{
 		Program: name, RowsPerSecond: float64(b.rows) / took.Seconds(), CPUPerMillion: cpu / (float64(b.rows) / 1e6),
