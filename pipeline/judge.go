@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -128,6 +129,9 @@ func (w *worker) remember(ctx context.Context, out bool) error {
 	return nil
 }
 
+// anyServer stands in Watermark.Out for a reader that never said what it is.
+const anyServer = "*"
+
 // outList is the readers that are out.
 type outList struct {
 	names, servers []string
@@ -142,9 +146,7 @@ func (w *worker) goWithout() {
 	for _, st := range w.standings {
 		if st.out {
 			l.names = append(l.names, st.name)
-			if st.server != "" {
-				l.servers = append(l.servers, st.server)
-			}
+			l.servers = append(l.servers, cmp.Or(st.server, anyServer))
 		}
 	}
 	now := l.names

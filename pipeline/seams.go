@@ -229,7 +229,7 @@ type Watermark struct {
 	// promises: "*" is all of them.
 	Untrusted []string
 	// Out holds the identities of the servers that second deletes go on without:
-	// fills must not read from them.
+	// fills must not read from them. "*" stands for one that nobody could ask.
 	Out []string
 }
 

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -25,9 +26,10 @@ const allRules = "*"
 // poster makes and posts a partition's watermarks.
 type poster struct {
 	*worker
-	first, second *progressRecord
-	out           *outList // what the watermark at hand says of readers
-	handled       gtid.Set // what the first pass has handled: the set of first
+	newest        *progressRecord // the first pass has passed it, but for its sweeps
+	handled       gtid.Set        // the set of newest
+	first, second *progressRecord // all before them was deleted by the pass
+	out           *outList        // what the watermark at hand says of readers
 }
 
 // post posts the partition's watermark when it has changed and every second,
@@ -104,18 +106,24 @@ func (p *poster) watermark() (m Watermark, ok bool) {
 	// What the sweeper owes is read after the passes' places: a sweep that is
 	// asked for in between belongs to later records.
 	owed := p.sweeper.lowest()
-	patterns, gap := p.sweeper.owesFirst()
+	patterns, from := p.sweeper.owesFirst()
 	if first == nil {
 		return m, false
 	}
-	if first != p.first {
-		p.first = first
+	if first != p.newest {
+		p.newest = first
 		p.handled, _ = gtid.Parse(first.gtids) // the empty set is never trusted
+	}
+	if from > first.offset {
+		p.first = first
 	}
 	if second != nil && owed.Second > second.offset {
 		p.second = second
 	}
-	m = Watermark{Source: first.source, Partition: first.partition, Partitions: first.partitions, First: first.gtids}
+	m = Watermark{Source: first.source, Partition: first.partition, Partitions: first.partitions}
+	if p.first != nil {
+		m.First = p.first.gtids
+	}
 	if p.out != nil {
 		m.Out = p.out.servers
 	}
@@ -123,7 +131,7 @@ func (p *poster) watermark() (m Watermark, ok bool) {
 		m.Second = p.second.gtids
 	}
 	switch {
-	case gap || !p.timely():
+	case from < 0 || !p.timely():
 		m.Untrusted = []string{allRules}
 	default:
 		for _, r := range p.Schema.Rules() {
@@ -145,16 +153,17 @@ func (p *poster) timely() bool {
 	return ok && time.Since(asked) <= p.MaxLag
 }
 
-// owesFirst returns the patterns that the first pass still owes, or that it owes
-// everything for a gap.
-func (s *sweeper) owesFirst() (patterns []string, gap bool) {
+// owesFirst returns the patterns that the first pass still owes, and since which
+// record: below 0 for a gap.
+func (s *sweeper) owesFirst() (patterns []string, from int64) {
+	from = math.MaxInt64
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, o := range s.owed {
 		if o.pass == First {
 			patterns = append(patterns, o.patterns...)
-			gap = gap || o.from < 0
+			from = min(from, o.from)
 		}
 	}
-	return patterns, gap
+	return patterns, from
 }

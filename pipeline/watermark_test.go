@@ -188,25 +188,25 @@ func TestWatermarkAndSweeps(t *testing.T) {
 		g.progress(1000)
 		stop := g.start()
 		g.after(2 * time.Second)
-		if got := b.last(); got.First != upTo(1000) || got.Second != "" || !slices.Equal(got.Untrusted, []string{"*"}) {
+		if got := b.last(); got.First != "" || got.Second != "" || !slices.Equal(got.Untrusted, []string{"*"}) {
 			t.Errorf("posted %+v in a gap", got)
 		}
 		g.after(6 * time.Second)
-		if got := b.last(); len(got.Untrusted) > 0 || got.Second != "" {
+		if got := b.last(); len(got.Untrusted) > 0 || got.First != upTo(1000) || got.Second != "" {
 			t.Errorf("posted %+v after the first sweep", got)
 		}
 		g.after(30 * time.Second)
 		if got := b.last(); len(got.Untrusted) > 0 || got.Second != upTo(1000) {
 			t.Errorf("posted %+v after the second sweep", got)
 		}
-		g.truncate(1000)
-		g.progress(1000)
+		g.truncate(1001)
+		g.progress(1001)
 		g.after(32 * time.Second)
-		if got := b.last(); !slices.Equal(got.Untrusted, []string{"item", "category-items"}) {
+		if got := b.last(); got.First != upTo(1000) || !slices.Equal(got.Untrusted, []string{"item", "category-items"}) {
 			t.Errorf("posted %+v while item is swept", got)
 		}
 		g.after(36 * time.Second)
-		if got := b.last(); len(got.Untrusted) > 0 {
+		if got := b.last(); got.First != upTo(1001) || len(got.Untrusted) > 0 {
 			t.Errorf("posted %+v after the sweep", got)
 		}
 		stopped(t, stop)
@@ -233,6 +233,25 @@ func TestSlowPosts(t *testing.T) {
 		}
 		stopped(t, stop)
 		synctest.Wait()
+	})
+}
+
+// A reader that never said what it is may be any server.
+func TestOutWithoutIdentity(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newGated(t, 1000, 1000)
+		b := &board{}
+		g.Watermarks, g.MaxLag = b, 10*time.Second
+		g.servers[1].Down(true)
+		stop := g.start()
+		g.commit(1)
+		g.progress(1)
+		g.after(11 * time.Minute)
+		g.wantSecond("cart:1", 1, pipeline.ReleaseWithout)
+		if got := b.last().Out; !slices.Equal(got, []string{"*"}) {
+			t.Errorf("out: %q", got)
+		}
+		stopped(t, stop)
 	})
 }
 
