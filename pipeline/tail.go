@@ -176,7 +176,9 @@ func (r *tailRun) check(ctx context.Context) error {
 	if r.OnGap == GapStop {
 		return fmt.Errorf("%w: %s", ErrPositionLost, gap.Reason)
 	}
-	return r.save(ctx, Checkpoint{Position: gap.Next, Pending: gap.Reason, Prepared: r.stored.Prepared})
+	// The gap may have swallowed the end of any prepared transaction, and another
+	// one with its xid: none is known from here on.
+	return r.save(ctx, Checkpoint{Position: gap.Next, Pending: gap.Reason})
 }
 
 // gtidSet is the stored position as a GTID set, where the Source can say it: an

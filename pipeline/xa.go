@@ -120,13 +120,14 @@ func (r *tailRun) forget(xid string) {
 
 // publishHeld publishes what p has kept, once b's transaction is visible.
 func (r *tailRun) publishHeld(ctx context.Context, b *Batch, p *preparedTxn) error {
-	if len(p.Tables) == 0 {
+	other := p.Schema != r.Schema.Hash() // then there may be keys of tables that were not kept
+	if len(p.Tables) == 0 && !other {
 		return nil
 	}
 	if err := r.pass(ctx, b.Txn); err != nil {
 		return err
 	}
-	if p.Schema != r.Schema.Hash() {
+	if other {
 		return r.publishScopes(ctx, r.open, []Scope{Everything}, "an XA transaction was prepared under another key schema")
 	}
 	reason, err := r.readBack(ctx, p)
