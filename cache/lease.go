@@ -44,6 +44,7 @@ func (c *Client) get(ctx context.Context, key Key, ttl time.Duration, fill Fill)
 // lead fills under a lease that the search has.
 func (c *Client) lead(ctx context.Context, s *seeker, ttl time.Duration, fill Fill) (Value, error) {
 	c.note(s.key, Miss)
+	c.settle(s)
 	c.join(s.call)
 	c.launch(ctx, func(ctx context.Context) {
 		loaded := false

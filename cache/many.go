@@ -148,6 +148,7 @@ func (m *many) lead(mine []*seeker) error {
 		list[i], calls[i] = s.key, s.call
 		c.note(s.key, Miss)
 	}
+	c.settle(mine...)
 	c.join(calls...)
 	c.launch(m.ctx, func(ctx context.Context) {
 		loaded := false

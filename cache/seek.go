@@ -121,6 +121,22 @@ func (c *Client) flight(t token) *call {
 	return cl
 }
 
+// settle keeps only the lease that a fill has, before its load begins. A request
+// whose reply was lost may still run: late, after a delete that revoked the fill.
+// Who found that lease must not join, for the fill may be older than the delete.
+// Whoever has joined before is safe: the snapshot is opened later.
+func (c *Client) settle(all ...*seeker) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range all {
+		for _, t := range s.tokens {
+			if t != s.e.token {
+				delete(c.flights, t)
+			}
+		}
+	}
+}
+
 // forget makes the leases of a search unknown again.
 func (c *Client) forget(s *seeker) {
 	c.mu.Lock()
