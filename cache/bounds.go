@@ -17,6 +17,10 @@ import (
 type bounds struct {
 	least gtid.Set // is all in the snapshot; empty where nothing is known
 	most  gtid.Set // the snapshot shows nothing else; empty where nothing is known
+
+	// returned is of the moment before the snapshot: all whose commit on this server
+	// had returned. It is not stored with a value.
+	returned gtid.Set
 }
 
 // unknown says that there is nothing to write down.

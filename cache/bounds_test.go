@@ -9,10 +9,10 @@ func TestBounds(t *testing.T) {
 	id := "3e11fa4771ca11e19e33c80aa9429562"
 	for want, b := range map[string]bounds{
 		"": {},
-		"15" + "0101" + id + "010104" + "0101" + id + "010109": {set(t, serverA+":1-5"), set(t, serverA+":1-10")},
+		"15" + "0101" + id + "010104" + "0101" + id + "010109": {least: set(t, serverA+":1-5"), most: set(t, serverA+":1-10")},
 		"15" + "0101" + id + "010104":                          {least: set(t, serverA+":1-5")},
 		"00" + "0101" + id + "010104":                          {most: set(t, serverA+":1-5")},
-		"05" + "0100000102" + "0100000103":                     {set(t, "0-1-2"), set(t, "0-1-3")},
+		"05" + "0100000102" + "0100000103":                     {least: set(t, "0-1-2"), most: set(t, "0-1-3")},
 	} {
 		got, err := b.marshal()
 		if err != nil || hex.EncodeToString(got) != want {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 )
 
 // Querier reads from a snapshot. It is of use only until the fill returns that it
@@ -17,19 +18,33 @@ type Querier interface {
 	PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
 }
 
-// querier hides the rest of a connection: a COMMIT would end the snapshot.
-type querier struct{ conn *sql.Conn }
+// querier hides the rest of a connection: a COMMIT would end the snapshot. Its
+// queries end with the fill, whatever contexts they are given: rows left open would
+// keep the connection for ever.
+type querier struct {
+	conn *sql.Conn
+	fill context.Context //nolint:containedctx // it lives as long
+}
 
 func (q querier) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	return q.conn.QueryContext(ctx, query, args...)
+	return q.conn.QueryContext(q.within(ctx), query, args...)
 }
 
 func (q querier) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	return q.conn.QueryRowContext(ctx, query, args...)
+	return q.conn.QueryRowContext(q.within(ctx), query, args...)
 }
 
 func (q querier) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
-	return q.conn.PrepareContext(ctx, query)
+	return q.conn.PrepareContext(q.within(ctx), query)
+}
+
+func (q querier) within(ctx context.Context) context.Context {
+	if ctx == q.fill {
+		return ctx
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	context.AfterFunc(q.fill, cancel)
+	return ctx
 }
 
 // errOut says that a server may serve no fills.
@@ -40,12 +55,19 @@ var errOut = errors.New("the server is too far behind to fill from")
 // that cannot be known, with the primary. Whoever has taken a lease takes it
 // before: second deletes that go on without a server later than what is read here
 // revoke it.
-func (c *Client) loadFit(ctx context.Context, db *sql.DB, diverted func(), load func(db *sql.DB, out []string) error) error {
+func (c *Client) loadFit(ctx context.Context, db *sql.DB, diverted func(), load func(*sql.DB, func(session) error) error) error {
 	if db == c.o.DB {
 		return load(db, nil)
 	}
-	if said, err := c.readTrust(ctx); err == nil && !said.Expired {
-		if err := load(db, said.Out); !errors.Is(err, errOut) {
+	// Among those that are out, "*" is one that nobody knows: it may be any.
+	if said, err := c.readTrust(ctx); err == nil && !said.Expired && !slices.Contains(said.Out, "*") {
+		err := load(db, func(s session) error {
+			if slices.Contains(said.Out, s.server) {
+				return errOut
+			}
+			return nil
+		})
+		if !errors.Is(err, errOut) {
 			return err
 		}
 	}
@@ -55,38 +77,38 @@ func (c *Client) loadFit(ctx context.Context, db *sql.DB, diverted func(), load 
 
 // load reads one key in a snapshot of its own, which begins after the call.
 func (c *Client) load(ctx context.Context, db *sql.DB, key Key, fill Fill) (e entry, err error) {
-	err = c.loadFit(ctx, db, func() { c.note(key, Diverted) }, func(db *sql.DB, out []string) (err error) {
-		e, err = loadFrom(ctx, db, out, key, fill)
+	err = c.loadFit(ctx, db, func() { c.note(key, Diverted) }, func(db *sql.DB, fit func(session) error) (err error) {
+		e, err = loadFrom(ctx, db, fit, key, fill)
 		return err
 	})
 	return e, err
 }
 
-// loadFrom is load from any server of db but those of out.
-func loadFrom(ctx context.Context, db *sql.DB, out []string, key Key, fill Fill) (entry, error) {
-	e := entry{kind: valued}
-	known, err := snapshotted(ctx, db, out, func(ctx context.Context, q Querier) (err error) {
-		e.data, err = fill(ctx, q)
+// loadFrom is load from any server of db that is fit.
+func loadFrom(ctx context.Context, db *sql.DB, fit func(session) error, key Key, fill Fill) (e entry, err error) {
+	known, err := snapshotted(ctx, db, fit, func(ctx context.Context, q Querier) error {
+		e.kind = valued
+		data, err := fill(ctx, q)
+		if errors.Is(err, ErrNotFound) || errors.Is(err, sql.ErrNoRows) {
+			e.kind = negative // only the fill can say so: what the client asks itself has rows
+			return nil
+		}
+		e.data = data
 		return err
 	})
-	e.known = known
-	if errors.Is(err, ErrNotFound) || errors.Is(err, sql.ErrNoRows) {
-		e.kind, e.data = negative, nil
-		return e, nil
-	}
 	if err != nil {
 		return entry{}, fmt.Errorf("load a key of rule %q: %w", key.Rule(), err)
 	}
+	e.known = known
 	return e, nil
 }
 
-// snapshotted calls read within a snapshot. Rows that it leaves open are closed, so
-// that the connection can be used again.
-func snapshotted(ctx context.Context, db *sql.DB, out []string, read func(context.Context, Querier) error) (bounds, error) {
-	return inSnapshot(ctx, db, out, func(conn *sql.Conn) error {
+// snapshotted calls read within a snapshot. Rows that it leaves open are closed.
+func snapshotted(ctx context.Context, db *sql.DB, fit func(session) error, read func(context.Context, Querier) error) (bounds, error) {
+	return inSnapshot(ctx, db, fit, func(conn *sql.Conn) error {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		return read(ctx, querier{conn})
+		return read(ctx, querier{conn, ctx})
 	})
 }
 
@@ -105,6 +127,9 @@ type call struct {
 // errNoFill says that a call ended before its load ran: whoever waits for it must
 // look for another way.
 var errNoFill = errors.New("the fill did not run")
+
+// errExited is what a fill leaves that ends its goroutine, as a test's Fatal does.
+var errExited = errors.New("the fill did not return: it has called runtime.Goexit")
 
 func newCall() *call { return &call{done: make(chan struct{})} }
 
@@ -196,6 +221,9 @@ func (c *Client) launch(ctx context.Context, run func(context.Context), ended fu
 				}
 			}
 		}()
+		for _, cl := range calls {
+			cl.err = errExited
+		}
 		run(ctx)
 	}()
 }

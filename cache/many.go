@@ -215,17 +215,17 @@ func (c *Client) loadMany(ctx context.Context, db *sql.DB, list []Key, fill Fill
 			c.note(k, Diverted)
 		}
 	}
-	err = c.loadFit(ctx, db, diverted, func(db *sql.DB, out []string) (err error) {
-		entries, err = loadManyFrom(ctx, db, out, list, fill)
+	err = c.loadFit(ctx, db, diverted, func(db *sql.DB, fit func(session) error) (err error) {
+		entries, err = loadManyFrom(ctx, db, fit, list, fill)
 		return err
 	})
 	return entries, err
 }
 
-// loadManyFrom is loadMany from any server of db but those of out.
-func loadManyFrom(ctx context.Context, db *sql.DB, out []string, list []Key, fill FillMany) ([]entry, error) {
+// loadManyFrom is loadMany from any server of db that is fit.
+func loadManyFrom(ctx context.Context, db *sql.DB, fit func(session) error, list []Key, fill FillMany) ([]entry, error) {
 	var got map[Key][]byte
-	known, err := snapshotted(ctx, db, out, func(ctx context.Context, q Querier) (err error) {
+	known, err := snapshotted(ctx, db, fit, func(ctx context.Context, q Querier) (err error) {
 		got, err = fill(ctx, q, slices.Clone(list))
 		return err
 	})

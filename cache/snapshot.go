@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/doubletap-cdc/doubletap/gtid"
@@ -22,37 +21,52 @@ var ErrUnsafeSession = errors.New("a fill must not read through this session")
 // after the call, so a lease taken before is older (docs/cache-protocol.md says why
 // that is needed).
 //
-// A server of out is refused with errOut.
-func inSnapshot(ctx context.Context, db *sql.DB, out []string, read func(*sql.Conn) error) (bounds, error) {
+// Before the snapshot is opened fit is asked about the session, and its error is
+// returned. A nil fit takes any.
+func inSnapshot(ctx context.Context, db *sql.DB, fit func(session) error, read func(*sql.Conn) error) (b bounds, err error) {
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return bounds{}, fmt.Errorf("connect for a fill: %w", err)
 	}
-	defer func() {
-		// Also where read panics. No snapshot may stay open in the pool: the next one
-		// to use the connection would read what is old.
-		if _, err := conn.ExecContext(ctx, "COMMIT"); err != nil {
-			_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+	defer func() { // also where read panics
+		if e := endSnapshot(ctx, conn); e != nil && err == nil {
+			// What a connection had read that broke meanwhile may be a part of it.
+			err = fmt.Errorf("end a snapshot (does the fill leave rows open?): %w", e)
 		}
-		_ = conn.Close()
 	}()
-	b, err := openSnapshot(ctx, conn, out)
-	if err != nil {
+	if b, err = openSnapshot(ctx, conn, fit); err != nil {
 		return bounds{}, err
 	}
 	return b, read(conn)
 }
 
+// endSnapshot gives a connection back. No snapshot may stay open in the pool: the
+// next one to use the connection would read what is old.
+func endSnapshot(ctx context.Context, conn *sql.Conn) error {
+	_, err := conn.ExecContext(ctx, "COMMIT")
+	if err == nil {
+		_ = conn.Close()
+		return nil
+	}
+	go func() { // it waits for rows of a prepared statement that were left open
+		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+		_ = conn.Close()
+	}()
+	return err
+}
+
 // openSnapshot checks a session and opens a read-only snapshot in it.
-func openSnapshot(ctx context.Context, conn *sql.Conn, out []string) (b bounds, err error) {
+func openSnapshot(ctx context.Context, conn *sql.Conn, fit func(session) error) (b bounds, err error) {
 	s, err := readSession(ctx, conn)
 	if err != nil {
 		return b, err
 	}
-	if slices.Contains(out, s.server) {
-		return b, errOut
+	if fit != nil {
+		if err := fit(s); err != nil {
+			return b, err
+		}
 	}
-	b.least = s.shown
+	b.least, b.returned = s.shown, s.returned
 	// Below REPEATABLE READ the words CONSISTENT SNAPSHOT mean nothing. The servers
 	// refuse this statement inside a transaction, which MySQL does not show otherwise.
 	if _, err := conn.ExecContext(ctx, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"); err != nil {
@@ -71,7 +85,9 @@ func openSnapshot(ctx context.Context, conn *sql.Conn, out []string) (b bounds, 
 type session struct {
 	server string   // its identity, as invalidators name it
 	shown  gtid.Set // every later snapshot shows it
-	hidden bool     // a MariaDB server that does not log what it replicates
+	// returned holds every transaction whose commit on this server has returned.
+	returned gtid.Set
+	hidden   bool // a MariaDB server that does not log what it replicates
 }
 
 // sessionSQL asks either server in one round trip, as executedSQL does. MySQL adds
@@ -79,8 +95,8 @@ type session struct {
 // Of what a MariaDB server commits for itself nothing is known to be shown: the
 // binlog, and all that speaks of it, is ahead (docs/decisions/tokens.md).
 const sessionSQL = `SELECT @@SESSION.autocommit,
-	/*!50700 @@SESSION.transaction_isolation, FALSE, @@GLOBAL.gtid_executed, FALSE, @@GLOBAL.server_uuid */
-	/*M! @@SESSION.tx_isolation, @@SESSION.in_transaction, @@GLOBAL.gtid_slave_pos,
+	/*!50700 @@SESSION.transaction_isolation, FALSE, @@GLOBAL.gtid_executed, '', FALSE, @@GLOBAL.server_uuid */
+	/*M! @@SESSION.tx_isolation, @@SESSION.in_transaction, @@GLOBAL.gtid_slave_pos, @@GLOBAL.gtid_binlog_pos,
 	     @@GLOBAL.gtid_slave_pos <> '' AND NOT (@@GLOBAL.log_bin AND @@GLOBAL.log_slave_updates),
 	     CONCAT('mariadb-', @@GLOBAL.server_id, '-', COALESCE(
 	       (SELECT NULLIF(variable_value, '') FROM information_schema.global_variables WHERE variable_name = 'SERVER_UID'),
@@ -88,8 +104,8 @@ const sessionSQL = `SELECT @@SESSION.autocommit,
 
 func readSession(ctx context.Context, conn *sql.Conn) (s session, err error) {
 	var autocommit, inside bool
-	var isolation, shown string
-	err = conn.QueryRowContext(ctx, sessionSQL).Scan(&autocommit, &isolation, &inside, &shown, &s.hidden, &s.server)
+	var isolation, shown, binlog string
+	err = conn.QueryRowContext(ctx, sessionSQL).Scan(&autocommit, &isolation, &inside, &shown, &binlog, &s.hidden, &s.server)
 	switch {
 	case err != nil:
 		return s, fmt.Errorf("read a session's settings: %w", err)
@@ -100,7 +116,12 @@ func readSession(ctx context.Context, conn *sql.Conn) (s session, err error) {
 	case inside:
 		return s, fmt.Errorf("%w: a transaction is open in it: end each one on the connection that it began on", ErrUnsafeSession)
 	}
-	s.shown, err = gtid.Parse(shown)
+	if s.shown, err = gtid.Parse(shown); err != nil {
+		return s, err
+	}
+	if s.returned = s.shown; binlog != "" { // MariaDB's: [executedSQL]
+		s.returned, err = gtid.Parse(binlog)
+	}
 	return s, err
 }
 

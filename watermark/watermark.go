@@ -42,7 +42,7 @@ type Sets struct {
 type Trust struct {
 	Untrusted []string `json:"untrusted"` // names of rules; "*" is all of them
 	// Out holds the identities of servers that may serve no fills: second deletes
-	// go on without them.
+	// go on without them. "*" is one whose identity is not known: it may be any.
 	Out []string `json:"out,omitempty"`
 	// Expired is set by ReadTrust where nobody vouches for a partition: then
 	// nothing is known, and Untrusted is "*".
