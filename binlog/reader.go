@@ -55,7 +55,8 @@ func (r *Reader) Name() string { return r.name }
 // Ask asks the server what it shows, connecting first where there is no
 // connection. After an error the next Ask connects anew. It returns when ctx
 // ends, and after 5 s without an answer at the latest; connecting may take
-// another 5 s. The error wraps ErrWrongServer where another server answers than
+// another 5 s, and on MariaDB so may the first answer of a connection, which is
+// that all is visible that was written before it. The error wraps ErrWrongServer where another server answers than
 // the expected one. It is not safe for concurrent use.
 func (r *Reader) Ask(ctx context.Context) (pipeline.View, error) {
 	v, err := r.ask(ctx)
@@ -148,5 +149,5 @@ func (v *mysqlView) ask(ctx context.Context, s *session, _ Server) (pipeline.Vie
 		return pipeline.View{}, err
 	}
 	set, err := v.executed.read(text)
-	return pipeline.View{Server: strings.Clone(server), Shown: set}, err
+	return pipeline.View{Server: strings.Clone(server), Shown: set, Written: set}, err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/doubletap-cdc/doubletap/gtid"
 	"github.com/doubletap-cdc/doubletap/pipeline"
@@ -22,10 +23,12 @@ import (
 // all of its source's up to the same number.
 type mariadbView struct {
 	slave, binlog parsedSet
+	all           parsedSet // gtid_binlog_pos as it is
 	order         commitOrder
 	master        bool   // it has replicated nothing so far
 	pending       []mark // written, not yet seen to be visible; in binlog order
 	shown         gtid.Set
+	begun         bool // shown holds all that was written before the connection was opened
 }
 
 // mark says that everything in set ends before a place in the binlog.
@@ -36,6 +39,10 @@ type mark struct {
 
 // errHistoryShrank is a RESET MASTER, or a server that became a replica.
 var errHistoryShrank = errors.New("the server's binlog has less than before")
+
+// errNothingVisible is a commit that stalls, as for semi-sync, since before the
+// connection was opened.
+var errNothingVisible = errors.New("it does not say yet whether what was written before is visible: a commit stalls, or none has ended since the newest binlog file was begun; it will be asked again")
 
 // maxMarks bounds the marks that are kept: a stalled server is asked for long.
 const maxMarks = 64
@@ -54,7 +61,25 @@ func newMariadbView(ctx context.Context, s *session) (*mariadbView, error) {
 	return &mariadbView{}, nil
 }
 
+// ask polls for the first answer: what this connection has not seen to be visible
+// yet, an earlier one may have shown, and so it must not be less than all that was
+// written when it was opened.
 func (v *mariadbView) ask(ctx context.Context, s *session, srv Server) (pipeline.View, error) {
+	end := time.Now().Add(gateRead)
+	for tries := 0; ; tries++ {
+		view, err := v.once(ctx, s, srv)
+		switch {
+		case err != nil || v.begun:
+			return view, err
+		case time.Now().After(end):
+			return pipeline.View{}, errNothingVisible
+		case !pause(ctx, min(time.Millisecond<<min(tries, 10), 20*time.Millisecond)):
+			return pipeline.View{}, context.Cause(ctx)
+		}
+	}
+}
+
+func (v *mariadbView) once(ctx context.Context, s *session, srv Server) (pipeline.View, error) {
 	sql := mariadbSQL
 	if !v.master {
 		sql = replicaSQL + mariadbSQL
@@ -83,7 +108,16 @@ func (v *mariadbView) ask(ctx context.Context, s *session, srv Server) (pipeline
 	}
 	replicates = replicates || v.master && is[2] != "" // it became a replica
 	v.master = !replicates && is[2] == ""
-	if len(results[1]) > 0 { // it writes a binlog
+	all, err := v.all.read(is[1])
+	if err != nil {
+		return pipeline.View{}, err
+	}
+	if !all.HasAll(shown) {
+		all.Union(shown)
+	}
+	if len(results[1]) == 0 {
+		v.begun = true
+	} else { // it writes a binlog
 		if replicates {
 			is[1] = otherDomains(is[1], is[2])
 		}
@@ -92,7 +126,7 @@ func (v *mariadbView) ask(ctx context.Context, s *session, srv Server) (pipeline
 		}
 		shown.Union(v.shown)
 	}
-	return pipeline.View{Server: srv.UUID, Shown: shown}, nil
+	return pipeline.View{Server: srv.UUID, Shown: shown, Written: all}, nil
 }
 
 // otherDomains returns the GTIDs of a position whose domains are not in that of a
@@ -135,8 +169,9 @@ func (v *mariadbView) written(ctx context.Context, s *session, set string, statu
 	if err != nil {
 		return err
 	}
+	v.begun = v.begun || now.Empty()
 	for len(v.pending) > 0 && (quiet || v.order.seen.compare(v.pending[0].end) >= 0) {
-		v.shown = v.pending[0].set
+		v.shown, v.begun = v.pending[0].set, true
 		v.pending = v.pending[1:]
 	}
 	return nil

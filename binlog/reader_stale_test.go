@@ -90,3 +90,43 @@ func TestReaderShowsNothingEarly(t *testing.T) {
 		})
 	}
 }
+
+// A reader that connects during a semi-sync stall says nothing rather than that
+// nothing is visible; one that was there says that what it does not show was
+// written, perhaps.
+func TestReaderConnectsDuringSemiSyncStall(t *testing.T) {
+	s := envtest.MariaDB(t, testenv.MySQLOptions{})
+	cfg := rootConfig(s)
+	c := mustConnect(t, cfg)
+	mustExec(t, c, "CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY)", "INSERT INTO d.t VALUES (1)")
+	there, late := newReader(t, cfg), newReader(t, cfg)
+	before := ask(t, there)
+	if before.Shown.Empty() || !before.Shown.HasAll(before.Written) {
+		t.Fatalf("before the stall %v", before)
+	}
+	stall(t, cfg, 3*time.Second)
+	semiSyncOn(t, cfg)
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.Execute("INSERT INTO d.t VALUES (2)")
+		done <- err
+	}()
+	for during := before; during.Written.String() == before.Written.String(); {
+		during = ask(t, there)
+		if during.Shown.String() != before.Shown.String() {
+			t.Fatalf("during the stall %v, before %v", during, before)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	v, err := late.Ask(ctx)
+	cancel()
+	if err == nil {
+		t.Errorf("the new connection says %v, before %v", v, before)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if v := untilAsked(t, late); !v.Shown.HasAll(before.Shown) || v.Shown.String() == before.Shown.String() {
+		t.Errorf("after the stall %v, before %v", v, before)
+	}
+}

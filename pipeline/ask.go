@@ -49,8 +49,8 @@ func (r *Readers) stillThere(need gtid.Set, after time.Time) (rest gtid.Set, at 
 	return need.Intersect(set), at, ok
 }
 
-// sourceAfter returns what the source shows, by an answer to a question that was
-// sent after a time.
+// sourceAfter returns all that any read of the source can have seen, by an answer
+// to a question that was sent after a time.
 func (r *Readers) sourceAfter(after time.Time) (set gtid.Set, at time.Time, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -59,11 +59,11 @@ func (r *Readers) sourceAfter(after time.Time) (set gtid.Set, at time.Time, ok b
 		return set, at, false
 	}
 	o := r.source.ring.newest()
-	return o.set, o.at, o.asked.After(after)
+	return o.written, o.at, o.asked.After(after)
 }
 
 // within returns when the question was sent to which the newest answer of the
-// source came that is wholly in a set.
+// source came whose transactions, seen by reads or only written, are all in a set.
 func (r *Readers) within(set gtid.Set) (asked time.Time, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -72,7 +72,7 @@ func (r *Readers) within(set gtid.Set) (asked time.Time, ok bool) {
 		return asked, false
 	}
 	for _, o := range slices.Backward(r.source.ring) {
-		if set.HasAll(o.set) {
+		if set.HasAll(o.written) {
 			return o.asked, true
 		}
 	}

@@ -67,12 +67,13 @@ type fleet struct {
 	source, near, far *pipelinetest.Server
 	maxWait           time.Duration
 
-	mu     sync.Mutex
-	shows  map[string]int // by reader
-	past   map[string][]change
-	until  time.Time // the far one stands still
-	copies int
-	copied time.Time
+	mu        sync.Mutex
+	shows     map[string]int // by reader
+	past      map[string][]change
+	until     time.Time // the far one stands still
+	copies    int
+	committed int
+	copied    time.Time
 }
 
 // change is what a reader shows from a moment on.
@@ -107,9 +108,16 @@ func (f *fleet) show(s *pipelinetest.Server, n int) {
 func (f *fleet) step(r *rand.Rand, n int, end bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	before := upTo(f.committed)
+	f.committed = n
 	f.source.Show(upTo(n))
+	f.near.Show(upTo(f.shows["near"]))
 	if f.shows["near"] < n {
 		f.show(f.near, n)
+	}
+	if !end { // they say one step late what they show
+		f.source.Admit(before)
+		f.near.Admit(before)
 	}
 	if time.Now().Before(f.until) {
 		return

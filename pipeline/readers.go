@@ -180,14 +180,17 @@ func (r *Readers) answered(w *watched, asked time.Time, v View, err error) {
 
 // observe says whether the answer brought anything new.
 func (w *watched) observe(v View, asked, at time.Time) bool {
-	last := w.ring.newest()
-	if w.server != v.Server || len(w.ring) == 0 || !v.Shown.HasAll(last.set) {
+	if !v.Written.HasAll(v.Shown) {
+		v.Written.Union(v.Shown)
+	}
+	last, now := w.ring.newest(), observation{set: v.Shown, written: v.Written, at: at, asked: asked}
+	if w.server != v.Server || len(w.ring) == 0 || !now.written.HasAll(last.written) || !now.set.HasAll(last.set) {
 		w.server, w.found, w.epoch = v.Server, v.Shown, w.epoch+1
-		w.ring = ring{{set: v.Shown, at: at, asked: asked}}
+		w.ring = ring{now}
 		return true
 	}
 	n, was := len(w.ring), last.at
-	w.ring = w.ring.add(v.Shown, asked, at)
+	w.ring = w.ring.add(now)
 	return len(w.ring) != n || w.ring.newest().at != was
 }
 

@@ -267,3 +267,46 @@ func TestSweepsWaitForReaders(t *testing.T) {
 		stopped(t, stop)
 	})
 }
+
+// What a server shows is a lower bound: neither is lost what it does not admit,
+// nor is a pass on time because it admits little.
+func TestSourceAdmitsLess(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newGated(t, 0)
+		b := new(board)
+		g.Watermarks, g.MaxLag = b, 10*time.Second
+		g.source.Show(upTo(2))
+		stop := g.start()
+		g.commit(1)
+		g.progress(1) // late: 2 was shown long ago
+		g.after(5 * time.Second)
+		g.source.Admit("") // as after a new connection
+		g.after(40 * time.Second)
+		g.wantSecond("cart:1", 0, "")
+		if w := b.last(); !slices.Equal(w.Untrusted, []string{"*"}) {
+			t.Errorf("posted %+v", w)
+		}
+		g.servers[0].Show(upTo(1))
+		g.after(60 * time.Second)
+		g.wantSecond("cart:1", 1, pipeline.ReleaseReaders)
+		stopped(t, stop)
+	})
+}
+
+// A gap is owed all that anybody can have read, also what the source did not
+// admit to show.
+func TestGapWhileSourceAdmitsLess(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newGated(t, 6)
+		g.log.SetGap(0, "another log")
+		g.source.Show(upTo(7))
+		g.source.Admit(upTo(2))
+		stop := g.start()
+		g.after(20 * time.Second)
+		g.wantCalls("0s " + sweep)
+		g.servers[0].Show(upTo(7))
+		g.after(40 * time.Second)
+		g.wantCalls("0s "+sweep, "30s "+sweep)
+		stopped(t, stop)
+	})
+}

@@ -10,11 +10,10 @@ import (
 // observation is what a server showed: every read that began after at sees it.
 // All times are of this process's clock (I9).
 type observation struct {
-	set gtid.Set
-	at  time.Time // when the first answer with it came
-	// asked is when the question was sent to which it was the answer last: what
-	// the server had before then is in it.
-	asked time.Time
+	set     gtid.Set
+	written gtid.Set  // holds set, and whatever any read could see before asked
+	at      time.Time // when the first answer with both came
+	asked   time.Time // when the question was sent to which they were the answer last
 }
 
 // ring holds the observations of one server, oldest first; each set holds the
@@ -27,12 +26,13 @@ type ring []observation
 const maxRing = 256
 
 // add appends an answer that lost nothing of the last one.
-func (r ring) add(set gtid.Set, asked, at time.Time) ring {
-	if n := len(r); n > 0 && r[n-1].set.HasAll(set) {
-		r[n-1].asked = asked
+func (r ring) add(o observation) ring {
+	if n := len(r); n > 0 && r[n-1].set.HasAll(o.set) && r[n-1].written.HasAll(o.written) {
+		r[n-1].asked = o.asked
 		return r
 	}
-	r = append(r, observation{set: set, at: at, asked: asked})
+	at := o.at
+	r = append(r, o)
 	kept := r[:0]
 	for i, o := range r {
 		if i > 0 && i+1 < len(r) && r[i+1].at.Sub(kept[len(kept)-1].at) <= at.Sub(o.at)/12 {

@@ -214,8 +214,14 @@ type View struct {
 	// Server is its identity, the server_uuid: another one is another server, of
 	// which nothing is known.
 	Server string
-	// Shown holds transactions that every read sees which begins after the answer.
+	// Shown holds transactions that every read sees which begins after the answer:
+	// a lower bound. What it lacks may be visible all the same. It does not go back
+	// while the server is what it was, connections that break included.
 	Shown gtid.Set
+	// Written holds every transaction that any read has seen which ended before the
+	// question: an upper bound, by which something is lost, or nothing is missing.
+	// It holds Shown; empty stands for Shown.
+	Written gtid.Set
 }
 
 // Watermark is how far the passes over one partition are, for applications.

@@ -16,6 +16,7 @@ type Server struct {
 	mu     sync.Mutex
 	server string
 	shown  gtid.Set
+	less   *gtid.Set // what it says it shows; nil: what it shows
 	down   bool
 	asks   int
 }
@@ -39,7 +40,16 @@ func mustParse(text string) gtid.Set {
 func (s *Server) Show(shown string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.shown = mustParse(shown)
+	s.shown, s.less = mustParse(shown), nil
+}
+
+// Admit makes the server say that it shows only some of what it does, as a
+// server may that cannot say it exactly. The next Show ends it.
+func (s *Server) Admit(shown string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	less := mustParse(shown)
+	s.less = &less
 }
 
 // Shown returns what the server shows.
@@ -81,5 +91,9 @@ func (s *Server) Ask(ctx context.Context) (pipeline.View, error) {
 	if s.down {
 		return pipeline.View{}, errors.New("connection refused")
 	}
-	return pipeline.View{Server: s.server, Shown: s.shown}, ctx.Err()
+	v := pipeline.View{Server: s.server, Shown: s.shown, Written: s.shown}
+	if s.less != nil {
+		v.Shown = *s.less
+	}
+	return v, ctx.Err()
 }
