@@ -18,6 +18,8 @@ const (
 	// primaryLimit is how long GetAfter waits for the primary to show what somebody
 	// has seen elsewhere.
 	primaryLimit = 3 * time.Second
+	// primaryPause is the longest pause between two attempts meanwhile.
+	primaryPause = 200 * time.Millisecond
 )
 
 // ErrBehind says that the primary does not show what the caller has seen: it failed
@@ -36,7 +38,8 @@ var ErrBehind = errors.New("the primary does not show what was seen before")
 // second where Options.Fills is another database. Until then the value is loaded from
 // the primary and not stored, within Options.MaxLoads.
 //
-// Its errors are those of Get, [ErrSeen] and [ErrBehind].
+// Its errors are those of Get, [ErrSeen] and [ErrBehind]. While it waits for a
+// primary that is behind, it tries again and again to get a place among MaxLoads.
 func (c *Client) GetAfter(ctx context.Context, token Seen, key Key, ttl time.Duration, fill Fill) (Value, error) {
 	if err := check(ttl, key); err != nil {
 		return Value{}, err
@@ -79,23 +82,24 @@ func (c *Client) GetAfter(ctx context.Context, token Seen, key Key, ttl time.Dur
 	return c.bypassAfter(ctx, set, key, fill, Awaited)
 }
 
-// bypassAfter loads from the primary once that shows the set, which it nearly
-// always does: what a commit has returned for is visible.
+// bypassAfter loads from the primary. The load itself asks, on its own connection
+// and before its snapshot, whether the primary shows the set, which it nearly always
+// does: what a commit has returned for is visible. Between attempts it has no place
+// among the loads.
 func (c *Client) bypassAfter(ctx context.Context, set gtid.Set, key Key, fill Fill, why Event) (Value, error) {
-	limited, cancel := context.WithTimeout(ctx, primaryLimit)
-	defer cancel()
-	for pause := soonest; ; pause = min(2*pause, latest) {
-		shown, err := executed(limited, c.o.DB)
-		switch {
-		case err == nil && shown.HasAll(set):
-			return c.bypass(ctx, key, fill, why) // its snapshot begins after this
-		case err != nil && limited.Err() == nil:
-			return Value{}, fmt.Errorf("ask the primary what it shows: %w", err)
-		case sleep(limited, pause):
-		case ctx.Err() != nil:
-			return Value{}, ctx.Err()
-		default:
+	c.note(key, why)
+	begun := time.Now()
+	for pause := soonest; ; pause = min(2*pause, primaryPause) {
+		v, err := c.loadShowing(ctx, c.o.DB, key, fill, set)
+		if !errors.Is(err, errNotShown) {
+			return v, err
+		}
+		left := primaryLimit - time.Since(begun)
+		if left <= 0 {
 			return Value{}, fmt.Errorf("get a key of rule %q: %w within %v", key.Rule(), ErrBehind, primaryLimit)
+		}
+		if !sleep(ctx, min(pause, left)) {
+			return Value{}, ctx.Err()
 		}
 	}
 }

@@ -3,7 +3,10 @@ package cache
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+
+	"github.com/doubletap-cdc/doubletap/gtid"
 )
 
 // turnKey says what loads may be shared: those of one key from one database.
@@ -26,9 +29,19 @@ func (c *Client) bypass(ctx context.Context, key Key, fill Fill, why Event) (Val
 	return c.loadPast(ctx, c.o.DB, key, fill, why)
 }
 
-// loadPast loads a key from db and stores nothing. There is a bound on the loads of
-// one rule.
+// loadPast loads a key from db and stores nothing.
 func (c *Client) loadPast(ctx context.Context, db *sql.DB, key Key, fill Fill, why Event) (Value, error) {
+	c.note(key, why)
+	return c.loadShowing(ctx, db, key, fill, gtid.Set{})
+}
+
+// errNotShown says that a server does not show a set of transactions.
+var errNotShown = errors.New("the server does not show the transactions")
+
+// loadShowing loads a key from db. Its error is errNotShown if the set was not shown
+// there before the snapshot. There is a bound on the loads of one rule, and asking
+// what is shown is part of a load.
+func (c *Client) loadShowing(ctx context.Context, db *sql.DB, key Key, fill Fill, set gtid.Set) (Value, error) {
 	id := turnKey{key, db}
 	cl := newCall()
 	start := func() {
@@ -39,7 +52,7 @@ func (c *Client) loadPast(ctx context.Context, db *sql.DB, key Key, fill Fill, w
 				return
 			}
 			defer release()
-			cl.entry, cl.err = c.load(ctx, db, key, fill)
+			cl.entry, cl.err = c.load(ctx, db, key, fill, cl.fit)
 		}, func() { c.nextTurn(id) }, cl)
 	}
 	c.mu.Lock()
@@ -54,12 +67,26 @@ func (c *Client) loadPast(ctx context.Context, db *sql.DB, key Key, fill Fill, w
 		cl, start = t.next, nil
 	}
 	cl.join()
+	cl.wanted = append(cl.wanted, set)
 	c.mu.Unlock()
-	c.note(key, why)
 	if start != nil {
 		start()
 	}
-	return c.await(ctx, cl)
+	v, err := c.await(ctx, cl)
+	if err == nil && !cl.entry.known.returned.HasAll(set) {
+		return Value{}, errNotShown
+	}
+	return v, err
+}
+
+// fit reports whether a load is of use to anybody who waits for it.
+func (cl *call) fit(s session) error {
+	for _, set := range cl.wanted {
+		if s.returned.HasAll(set) {
+			return nil
+		}
+	}
+	return errNotShown
 }
 
 // nextTurn is called when a load has ended.

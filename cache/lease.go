@@ -53,7 +53,7 @@ func (c *Client) lead(ctx context.Context, s *seeker, ttl time.Duration, fill Fi
 				c.giveUp(ctx, s)
 			}
 		}()
-		if s.call.entry, s.call.err = c.load(ctx, c.o.Fills, s.key, fill); s.call.err == nil {
+		if s.call.entry, s.call.err = c.load(ctx, c.o.Fills, s.key, fill, nil); s.call.err == nil {
 			loaded = true
 			c.keep(ctx, ttl, filled{s.key, s.e.token, s.call.entry})
 		}

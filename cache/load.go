@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+
+	"github.com/doubletap-cdc/doubletap/gtid"
 )
 
 // Querier reads from a snapshot. It is of use only until the fill returns that it
@@ -54,16 +56,19 @@ var errOut = errors.New("the server is too far behind to fill from")
 // only and leads to a server that second deletes go on without: then, and where
 // that cannot be known, with the primary. Whoever has taken a lease takes it
 // before: second deletes that go on without a server later than what is read here
-// revoke it.
-func (c *Client) loadFit(ctx context.Context, db *sql.DB, diverted func(), load func(*sql.DB, func(session) error) error) error {
+// revoke it. fit is asked about any server; nil: all will do.
+func (c *Client) loadFit(ctx context.Context, db *sql.DB, fit func(session) error, diverted func(), load func(*sql.DB, func(session) error) error) error {
 	if db == c.o.DB {
-		return load(db, nil)
+		return load(db, fit)
 	}
 	// Among those that are out, "*" is one that nobody knows: it may be any.
 	if said, err := c.readTrust(ctx); err == nil && !said.Expired && !slices.Contains(said.Out, "*") {
 		err := load(db, func(s session) error {
 			if slices.Contains(said.Out, s.server) {
 				return errOut
+			}
+			if fit != nil {
+				return fit(s)
 			}
 			return nil
 		})
@@ -72,12 +77,13 @@ func (c *Client) loadFit(ctx context.Context, db *sql.DB, diverted func(), load 
 		}
 	}
 	diverted()
-	return load(c.o.DB, nil)
+	return load(c.o.DB, fit)
 }
 
-// load reads one key in a snapshot of its own, which begins after the call.
-func (c *Client) load(ctx context.Context, db *sql.DB, key Key, fill Fill) (e entry, err error) {
-	err = c.loadFit(ctx, db, func() { c.note(key, Diverted) }, func(db *sql.DB, fit func(session) error) (err error) {
+// load reads one key in a snapshot of its own, which begins after the call, on a
+// server that is fit.
+func (c *Client) load(ctx context.Context, db *sql.DB, key Key, fill Fill, fit func(session) error) (e entry, err error) {
+	err = c.loadFit(ctx, db, fit, func() { c.note(key, Diverted) }, func(db *sql.DB, fit func(session) error) (err error) {
 		e, err = loadFrom(ctx, db, fit, key, fill)
 		return err
 	})
@@ -121,7 +127,8 @@ type call struct {
 
 	// Of Client.mu.
 	waiting int
-	cancel  func() // nil until the load runs; called once, when nobody waits any longer
+	wanted  []gtid.Set // what each of them has seen, of a load past the cache; final when it runs
+	cancel  func()     // nil until the load runs; called once, when nobody waits any longer
 }
 
 // errNoFill says that a call ended before its load ran: whoever waits for it must

@@ -215,7 +215,7 @@ func (c *Client) loadMany(ctx context.Context, db *sql.DB, list []Key, fill Fill
 			c.note(k, Diverted)
 		}
 	}
-	err = c.loadFit(ctx, db, diverted, func(db *sql.DB, fit func(session) error) (err error) {
+	err = c.loadFit(ctx, db, nil, diverted, func(db *sql.DB, fit func(session) error) (err error) {
 		entries, err = loadManyFrom(ctx, db, fit, list, fill)
 		return err
 	})
