@@ -146,7 +146,7 @@ func newWorker(inv *Invalidator, p Partition, c Cursors, gap string) (*worker, e
 		// Until this was swept twice no cursor is stored: the stored ones must go
 		// on showing the gap. To a reader that is out it is owed as well.
 		for _, st := range w.standings {
-			st.from = owesAll
+			st.from, st.oldEnd = owesAll, 0
 		}
 		w.everything = newPlanner(inv.Schema, l, nil).everything(gap)
 		w.sweeper.addGap(First, w.everything.fill, w.everything.patterns)

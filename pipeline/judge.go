@@ -3,7 +3,6 @@ package pipeline
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -24,6 +23,17 @@ func (w *worker) judge(ctx context.Context) error {
 		s := sighted(seen, st.name)
 		server := st.server
 		reason := st.see(s, owed)
+		if reason == "" && st.first != nil {
+			first := *st.first
+			lacks, err := w.lacksOld(ctx, st)
+			if err != nil {
+				return err
+			}
+			if lacks {
+				reason = "it lacks what it had before this process saw it, as after a restore"
+				st.lost(first, owed)
+			}
+		}
 		news = news || server != st.server
 		if reason == "" && w.tooLate(st, s) {
 			st.putOut(owed)
@@ -234,72 +244,4 @@ func (w *worker) letIn(ctx context.Context, st *standing) error {
 	st.from = from
 	w.tellOut(st, "it has caught up")
 	return nil
-}
-
-// owedTo returns from where second deletes are owed to a reader, or that the log
-// no longer holds all of them.
-func (w *worker) owedTo(ctx context.Context, st *standing) (from int64, everything bool, err error) {
-	switch {
-	case st.from != owesAll:
-		return st.from, false, nil
-	case st.has == nil:
-		return 0, true, nil
-	case w.Readers.Source != nil && st.has.HasAll(*st.goal):
-		return st.below, false, nil // it had all that was below
-	}
-	for back := int64(512); ; back *= 8 {
-		at := max(st.below-back, 0)
-		f, err := w.read(ctx, at)
-		lost, oldest := errors.AsType[*LogGapError](err)
-		switch {
-		case oldest:
-			if f, err = w.read(ctx, lost.Start); err != nil {
-				return 0, false, err
-			}
-		case err != nil:
-			return 0, false, err
-		}
-		from, ok := knownFrom(f.Messages, *st.has)
-		switch {
-		case ok:
-			return from, false, nil
-		case oldest:
-			return 0, true, nil
-		case at == 0:
-			return 0, false, nil
-		}
-	}
-}
-
-// knownFrom returns an offset before which the log has nothing that a reader
-// lacks which has a set, or that comes again behind the offset.
-//
-// The set of a progress record is a beginning of the source's history. Of an
-// event in it, everything that comes before it in the history is in it too. What
-// stands before the event in the log, and comes after it in the history, was
-// published by a tailer that stopped: the one that published the event went on
-// from there, and publishes all of it again. The progress record by itself proves
-// nothing: events that it does not cover may stand before it.
-func knownFrom(msgs []Message, has gtid.Set) (from int64, ok bool) {
-	var known gtid.Set
-	events := make([]*Event, len(msgs))
-	for i, m := range msgs {
-		e, err := DecodeEvent(m.Data)
-		if err != nil {
-			continue
-		}
-		events[i] = e
-		if e.Kind != KindProgress {
-			continue
-		}
-		if set, err := gtid.Parse(e.GTID); err == nil && has.HasAll(set) {
-			known.Union(set)
-		}
-	}
-	for i, e := range events {
-		if e != nil && e.Kind != KindProgress && known.Has(e.GTID) {
-			return msgs[i].Offset, true
-		}
-	}
-	return 0, false
 }

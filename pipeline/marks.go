@@ -41,6 +41,10 @@ type standing struct {
 	below int64
 	goal  *gtid.Set // what the source showed after since
 
+	oldEnd  int64     // it had shown what is below when ownership began
+	first   *gtid.Set // what it showed at its first sighting, until that is compared with the log
+	firstAt time.Time
+
 	lacking  bool     // it holds something up
 	lacks    gtid.Set // the first thing since it held nothing up, or was seen to advance
 	lackedAt time.Time
@@ -63,9 +67,12 @@ func standings(servers []Reader, stored string, second int64, before bool) []*st
 		case known && m.Out != nil:
 			// The log may have stored lower cursors than it was asked to.
 			st.putOut(min(*m.Out, second))
+			st.oldEnd = st.from
 		case !known && before:
 			st.putOut(owesAll)
 			st.fresh, st.below = true, second
+		case known:
+			st.oldEnd = second
 		}
 		all = append(all, st)
 	}
@@ -103,10 +110,14 @@ func (st *standing) see(s sighting, second int64) (reason string) {
 		st.fresh, st.has = false, &found
 	case st.server != "" && st.server != s.server:
 		reason = fmt.Sprintf("it is another server than before: %s, not %s", s.server, st.server)
+	case st.epoch == 0 && st.oldEnd > 0:
+		first := s.shows
+		st.first, st.firstAt = &first, time.Now()
 	case st.epoch != 0:
 		reason = "it no longer has what it has shown before, as after a restore"
 	}
 	if reason != "" {
+		st.first = nil
 		st.lost(s.found, second)
 	}
 	st.server, st.epoch = s.server, s.epoch
