@@ -21,6 +21,7 @@ type processes struct {
 
 func (w *world) startPipeline(ctx context.Context, sabotage string) (*processes, error) {
 	log, gate, mode := "embedded: {dir: ./log}", "on", "active"
+	second := fmt.Sprintf("fill: %s, readers: [%q]", fill, w.mysql.Addr)
 	names := []string{commands.Invalidator}
 	if w.kafka != nil {
 		log = fmt.Sprintf("kafka: {brokers: [%q], topic: doubletap.shop, partitions: 4}", w.kafka.Addr)
@@ -29,6 +30,8 @@ func (w *world) startPipeline(ctx context.Context, sabotage string) (*processes,
 	switch sabotage {
 	case "gate":
 		gate = "off"
+		// Neither must anything else wait for the commit to be visible.
+		second = fmt.Sprintf("fill: %[1]s, fallback: %[1]s", fill)
 	case "delete":
 		mode = "observe"
 	}
@@ -38,9 +41,9 @@ func (w *world) startPipeline(ctx context.Context, sabotage string) (*processes,
 log: {%s}
 redis: {addrs: [%q]}
 keys: keys.yaml
-second_delete: {fill: %s}
+second_delete: {%s}
 mode: %s
-`, w.mysql.Addr, gate, log, w.server.Addr, fill, mode),
+`, w.mysql.Addr, gate, log, w.server.Addr, second, mode),
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(w.dir, name), []byte(text), 0o600); err != nil {
