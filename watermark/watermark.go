@@ -37,6 +37,21 @@ type Sets struct {
 	Second     string `json:"second"`
 }
 
+// MaxPartitions is the largest number of partitions that is believed.
+const MaxPartitions = 65_536
+
+// ParseSets reads one partition's field. Its error says what is wrong with it: no
+// such JSON, or a number of partitions that no log has.
+func ParseSets(field string) (s Sets, err error) {
+	if err := json.Unmarshal([]byte(field), &s); err != nil {
+		return Sets{}, err
+	}
+	if s.Partitions > MaxPartitions {
+		return Sets{}, fmt.Errorf("%d partitions: at most %d are read: what has written this?", s.Partitions, MaxPartitions)
+	}
+	return s, nil
+}
+
 // Trust says of one partition whose cached values may be older than the pipeline
 // promises, in JSON.
 type Trust struct {
@@ -110,8 +125,8 @@ func parse(fields map[string]string) (s State, err error) {
 		if !ok {
 			return State{missing: fmt.Sprintf("partition %d: no watermark was posted yet: does an invalidator run?", i)}, nil
 		}
-		var p Sets
-		if err := json.Unmarshal([]byte(text), &p); err != nil {
+		p, err := ParseSets(text)
+		if err != nil {
 			return State{}, fmt.Errorf("partition %d: %w", i, err)
 		}
 		if i == 0 {
@@ -164,7 +179,7 @@ func ReadTrust(ctx context.Context, c redis.Cmdable, source string) (all Trust, 
 	}
 	var p Sets
 	if err == nil {
-		err = json.Unmarshal([]byte(text), &p)
+		p, err = ParseSets(text)
 	}
 	if err != nil {
 		return all, fmt.Errorf("read the number of partitions of %s: %w", source, err)

@@ -117,10 +117,13 @@ func TestReadTrust(t *testing.T) {
 func TestReadRefusesWhatIsNot(t *testing.T) {
 	c := testenv.OpenRedis(envtest.Redis(t))
 	defer c.Close()
-	for source, field := range map[string]string{"no-json": "7", "no-set": `{"partitions":1,"first":"x","second":""}`} {
+	for source, field := range map[string]string{"no-json": "7", "no-set": `{"partitions":1,"first":"x","second":""}`, "no-count": `{"partitions":1000000000000000000,"first":"","second":""}`} {
 		c.HSet(t.Context(), watermark.SetsKey(source), "0", field)
 		if s, err := watermark.Read(t.Context(), c, source); err == nil {
 			t.Errorf("%s is read as %v", source, s)
+		}
+		if _, err := watermark.ReadTrust(t.Context(), c, source); err == nil && source != "no-set" {
+			t.Errorf("%s: no error of trust", source)
 		}
 	}
 	c.Set(t.Context(), watermark.SetsKey("no-hash"), "x", 0)

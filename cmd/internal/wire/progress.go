@@ -2,7 +2,6 @@ package wire
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -121,12 +120,12 @@ func (a *App) secondPass(ctx context.Context) (all gtid.Set, err error) {
 		return all, fmt.Errorf("read the watermarks: %w", err)
 	}
 	for i, n := 0, 1; i < n; i++ {
-		var p watermark.Sets
 		text, ok := fields[strconv.Itoa(i)]
 		if !ok {
 			continue // nothing was posted there yet
 		}
-		if err := json.Unmarshal([]byte(text), &p); err != nil {
+		p, err := watermark.ParseSets(text)
+		if err != nil {
 			return all, fmt.Errorf("read the watermark of partition %d: %w", i, err)
 		}
 		if i == 0 {
