@@ -103,13 +103,15 @@ func TestGetAfterWithReplicas(t *testing.T) {
 }
 
 func TestGetAfterWithoutRedis(t *testing.T) {
-	sh := newShelf(t)
-	c := sh.client(t, "127.0.0.1:1")
-	token, err := Token(t.Context(), sh.db)
-	if err != nil {
-		t.Fatal(err)
+	for _, start := range []startSQL{envtest.MySQL, envtest.MariaDB} {
+		sh := newShelfOn(t, start(t))
+		c := sh.client(t, "127.0.0.1:1")
+		token, err := Token(t.Context(), sh.db)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after(t, c, token, item(t, c, 7), sh.name(7), "name 7", Unreachable)
 	}
-	after(t, c, token, item(t, c, 7), sh.name(7), "name 7", Unreachable)
 }
 
 // TestGetAfterWhatIsNotThere: a token of transactions that the primary has lost, or
@@ -202,5 +204,31 @@ func TestWaitInvalidated(t *testing.T) {
 	defer cancel()
 	if err := down.WaitInvalidated(ctx, token); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "missing: ") {
 		t.Errorf("without Redis: %v", err)
+	}
+}
+
+// TestSlowWatermarksAreShared: however long an answer takes, one is for all that
+// came before it was asked for.
+func TestSlowWatermarksAreShared(t *testing.T) {
+	sh, p := newShelf(t), oneEater(t)[0]
+	c := sh.client(t, p.Addr().String())
+	if _, err := c.state(t.Context(), time.Hour); err != nil { // connects
+		t.Fatal(err)
+	}
+	p.delay.Store(int64(200 * time.Millisecond))
+	p.eat("nothing", 0)
+	time.Sleep(askAgain) // what is known is too old
+	const callers = 20
+	var waiting sync.WaitGroup
+	for range callers {
+		waiting.Go(func() {
+			if _, err := c.state(t.Context(), askAgain); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	waiting.Wait()
+	if n := p.count("hgetall"); n == 0 || n > callers/4 {
+		t.Errorf("%d callers asked %d times", callers, n)
 	}
 }

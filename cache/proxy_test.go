@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // eater is a proxy before a Redis that lets commands through, and eats replies: the
@@ -12,6 +14,7 @@ import (
 type eater struct {
 	net.Listener
 	target string
+	delay  atomic.Int64 // of each reply, in ns
 
 	mu   sync.Mutex
 	sent bytes.Buffer // all that clients said
@@ -65,6 +68,7 @@ func (p *eater) serve(in net.Conn) {
 			if err != nil {
 				return
 			}
+			time.Sleep(time.Duration(p.delay.Load())) // a slow Redis
 			if _, err := in.Write(buf[:n]); err != nil {
 				return
 			}
@@ -104,6 +108,13 @@ func (p *eater) eat(what string, n int) {
 	defer p.mu.Unlock()
 	p.sent.Reset()
 	p.what, p.left = []byte(what), n
+}
+
+// count returns how often clients said something since the last eat.
+func (p *eater) count(what string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return bytes.Count(p.sent.Bytes(), []byte(what))
 }
 
 // leases returns the lease of each request for one that clients sent.

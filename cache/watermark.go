@@ -26,16 +26,18 @@ type progress struct {
 }
 
 type progressAnswer struct {
-	at    time.Time
+	at    time.Time // when it was asked for
 	state watermark.State
 	err   error
 }
 
-// state returns the watermarks as they were at most maxAge ago.
+// state returns the watermarks as they were at most maxAge before the call, or
+// later. One caller asks at a time, and for all that came before he asked: so nobody
+// waits for more than two answers, however slow Redis is.
 func (c *Client) state(ctx context.Context, maxAge time.Duration) (watermark.State, error) {
-	p := &c.progress
+	p, oldest := &c.progress, time.Now().Add(-maxAge)
 	fresh := func() *progressAnswer {
-		if a := p.last.Load(); a != nil && time.Since(a.at) < maxAge {
+		if a := p.last.Load(); a != nil && a.at.After(oldest) {
 			return a
 		}
 		return nil
