@@ -22,7 +22,8 @@ import (
 // populate makes n keys "<prefix>:0" and on, fast.
 func populate(t *testing.T, c *redis.Client, prefix string, n int) {
 	t.Helper()
-	if err := c.Do(t.Context(), "debug", "populate", n, prefix, 1).Err(); err != nil {
+	// A million keys take a busy machine longer than a command should.
+	if err := c.WithTimeout(time.Minute).Do(t.Context(), "debug", "populate", n, prefix, 1).Err(); err != nil {
 		t.Fatal(err)
 	}
 }
