@@ -40,14 +40,44 @@ func (r *Readers) shownAt(need gtid.Set, out []string) (at time.Time, lacking []
 	return at, lacking
 }
 
-// stillThere returns what of need the source has, by an answer to a question
-// that was sent after a time, and when that answer came. A transaction was
-// published only after the source had shown it: one that it lacks now is lost,
-// and no server will show it again.
-func (r *Readers) stillThere(need gtid.Set, after time.Time) (rest gtid.Set, at time.Time, ok bool) {
-	set, at, ok := r.sourceAfter(after)
-	return need.Intersect(set), at, ok
+// sourceMoved returns when the source's address last led to another server; the
+// zero time if it never did.
+func (r *Readers) sourceMoved() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.init()
+	if r.source == nil {
+		return time.Time{}
+	}
+	return r.source.moved
 }
+
+// stillThere returns what is not lost of what is waited for, and since when that
+// is known. A transaction was published only after the source had shown it: one
+// that the source lacks now, by an answer to a question sent after a time, no
+// server will show again.
+//
+// Where the address has led to another server since, it may be the wrong one, and
+// lag. The tailer knows: what its progress still has is not lost.
+func (w *worker) stillThere(n waitFor, after time.Time) (rest gtid.Set, asked time.Time, ok bool) {
+	there, asked, ok := w.Readers.sourceAfter(after)
+	if ok && !w.Readers.sourceMoved().Before(n.seen) {
+		p := w.vouched.Load()
+		if p == nil || !p.read.After(n.seen.Add(vouchAfter)) {
+			return rest, asked, false
+		}
+		set, err := gtid.Parse(p.gtids)
+		if err != nil {
+			return rest, asked, false
+		}
+		there.Union(set)
+	}
+	return n.need.Intersect(there), asked, ok
+}
+
+// vouchAfter is how long behind an event the progress is read that has it, if the
+// tailer still does: many times the delay with which it stores its position.
+const vouchAfter = 10 * time.Second
 
 // sourceAfter returns all that any read of the source can have seen, by an answer
 // to a question that was sent after a time.

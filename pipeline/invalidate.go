@@ -117,6 +117,8 @@ type worker struct {
 	out       atomic.Pointer[[]string] // the readers that are not waited for
 	wanted    atomic.Pointer[outList]  // those that are out, to be made known first
 
+	vouched atomic.Pointer[progressRecord] // the newest that the first pass has read
+
 	// Guarded by the backlog's mutex:
 	marks  string             // to be stored with the cursors
 	passed [2]*progressRecord // the newest that the passes have passed

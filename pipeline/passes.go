@@ -21,6 +21,10 @@ func (w *worker) firstPass(ctx context.Context) error {
 			w.Hooks.Fetched(FetchedInfo{Partition: w.p.Name(), Records: len(f.Messages), Behind: f.End - f.Next})
 		}
 		p := pl.plan(w.p.Name(), f.Messages)
+		if p.progress != nil {
+			p.progress.read = seen
+			w.vouched.Store(p.progress)
+		}
 		if err := w.report(ctx, p); err != nil {
 			return err
 		}

@@ -35,6 +35,7 @@ type progressRecord struct {
 	source                string
 	gtids                 string // the set as it is written
 	partition, partitions int
+	read                  time.Time // by the first pass
 }
 
 // size estimates the memory that the plan holds.

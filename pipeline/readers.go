@@ -49,8 +49,9 @@ type watched struct {
 	err    error  // of the last question
 	asked  bool   // at least once
 	ring   ring
-	found  gtid.Set // what it showed when it was first seen as what it is
-	epoch  int      // grows when it is found to be another, or to have lost something
+	found  gtid.Set  // what it showed when it was first seen as what it is
+	epoch  int       // grows when it is found to be another, or to have lost something
+	moved  time.Time // when it was last found to be another server
 	told   time.Time
 	tellAs ReaderInfo
 }
@@ -185,6 +186,9 @@ func (w *watched) observe(v View, asked, at time.Time) bool {
 	}
 	last, now := w.ring.newest(), observation{set: v.Shown, written: v.Written, at: at, asked: asked}
 	if w.server != v.Server || len(w.ring) == 0 || !now.written.HasAll(last.written) || !now.set.HasAll(last.set) {
+		if w.server != "" && w.server != v.Server {
+			w.moved = at
+		}
 		w.server, w.found, w.epoch = v.Server, v.Shown, w.epoch+1
 		w.ring = ring{now}
 		return true

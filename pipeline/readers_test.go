@@ -310,3 +310,46 @@ func TestGapWhileSourceAdmitsLess(t *testing.T) {
 		stopped(t, stop)
 	})
 }
+
+// Where the source's address leads to another server, what that one lacks may
+// have been lost, or it lags: the tailer's progress says which.
+func TestSourceIsAnotherServer(t *testing.T) {
+	for name, lost := range map[string]bool{"failover": true, "wrong server": false} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				g := newGated(t, 10)
+				g.source.Show(upTo(11))
+				stop := g.start()
+				g.commit(11)
+				g.progress(11)
+				g.after(500 * time.Millisecond)
+				g.source.Become("another")
+				g.source.Show(upTo(10))
+				g.after(20 * time.Second)
+				g.wantSecond("cart:11", 0, "")
+				if lost {
+					g.progress(10)
+				} else {
+					g.progress(11)
+				}
+				g.after(time.Minute)
+				if lost {
+					g.wantSecond("cart:11", 1, pipeline.ReleaseLost)
+				} else {
+					g.wantSecond("cart:11", 0, "")
+				}
+				g.source.Show(upTo(12))
+				g.servers[0].Show(upTo(12))
+				g.after(2 * time.Minute)
+				if !lost {
+					g.wantSecond("cart:11", 1, pipeline.ReleaseReaders)
+				}
+				g.source.Show(upTo(12))
+				g.commit(13) // read after the change: by the new server alone
+				g.after(3 * time.Minute)
+				g.wantSecond("cart:13", 1, pipeline.ReleaseLost)
+				stopped(t, stop)
+			})
+		})
+	}
+}

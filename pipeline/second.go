@@ -44,7 +44,7 @@ func (w *worker) shown(n waitFor) (at time.Time, rel Release, lacking []string) 
 	}
 	at, lacking = w.Readers.shownAt(n.need, out)
 	if after := n.seen.Add(w.lostAfter()); len(lacking) > 0 && time.Now().After(after) {
-		if rest, asked, ok := w.Readers.stillThere(n.need, after); ok && !rest.HasAll(n.need) {
+		if rest, asked, ok := w.stillThere(n, after); ok && !rest.HasAll(n.need) {
 			if at, lacking = w.Readers.shownAt(rest, out); at.Before(asked) {
 				at = asked
 			}
