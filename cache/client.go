@@ -116,8 +116,9 @@ func (c *Client) Key(rule string, values ...any) (Key, error) {
 type Value struct {
 	Data  []byte // the caller's own; nil unless Found
 	Found bool   // false: there is no row
-	// Token stands for all transactions that the value may show, "" where they are
-	// not known. Given to a later [Client.GetAfter], it lets nobody see an older
+	// Token stands for all transactions that the value may show. It is "" where they
+	// are not known, and without an error where they need more than [MaxSeen]: then
+	// nothing keeps later reads from being older. Given to a later [Client.GetAfter], it lets nobody see an older
 	// value.
 	Token Seen
 }

@@ -95,7 +95,8 @@ func (e entry) marshal() ([]byte, error) {
 	return append(append(b, header...), e.data...), nil
 }
 
-// value returns what a Get gives its caller. It shares the entry's data.
+// value returns what a Get gives its caller. It shares the entry's data. Its token is
+// "" where nothing is known, and also where the set is too long for one.
 func (e entry) value() Value {
 	// A set too long for a token is rare, and means only that less is known.
 	seen, _ := seenOf(e.known.most)

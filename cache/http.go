@@ -34,6 +34,10 @@ type HTTP struct {
 // [FromContext] and [Remember] find it, and sends back what changed. A token that is
 // broken, or not signed with the key, is ignored. Answers that carry a cookie are
 // for one user: keep them out of shared caches.
+//
+// Requests of one user must not overlap a write of his: a request that began before
+// the write knows nothing of its token, and if its answer arrives last and sets the
+// cookie, the token is lost (docs/read-your-writes.md says what to do).
 func (h HTTP) Middleware(next http.Handler) http.Handler {
 	if h.Cookie == "" {
 		h.Cookie = "doubletap-token"
