@@ -3,6 +3,7 @@ package pipeline
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -239,7 +240,7 @@ func (w *worker) letIn(ctx context.Context, st *standing) error {
 		return err
 	}
 	b.restart(from)
-	w.began, w.marks = b.firstAt, text
+	w.began, w.marks = math.MaxInt64, text // also of what the first pass has at hand: a sweep too many does no harm
 	w.goWithout()
 	st.from = from
 	w.tellOut(st, "it has caught up")
