@@ -28,8 +28,30 @@ type poster struct {
 	*worker
 	newest        *progressRecord // the first pass has passed it, but for its sweeps
 	handled       gtid.Set        // the set of newest
-	first, second *progressRecord // all before them was deleted by the pass
-	out           *outList        // what the watermark at hand says of readers
+	first, second reached
+	out           *outList // what the watermark at hand says of readers
+}
+
+// reached is how far a pass is, its sweeps included.
+type reached struct {
+	done *progressRecord // all before it was deleted by the pass
+	// next is a later one that waits for sweeps. It is not replaced by one later
+	// still: where sweeps overlap, there is always one that is owed.
+	next *progressRecord
+}
+
+// follow takes in the newest record that a pass has passed, and the first one of
+// which sweeps are owed.
+func (r *reached) follow(newest *progressRecord, owed int64) {
+	switch {
+	case newest == nil:
+	case owed > newest.offset:
+		r.done, r.next = newest, nil
+	case r.next == nil:
+		r.next = newest
+	case owed > r.next.offset:
+		r.done, r.next = r.next, newest
+	}
 }
 
 // post posts the partition's watermark when it has changed and every second,
@@ -114,21 +136,17 @@ func (p *poster) watermark() (m Watermark, ok bool) {
 		p.newest = first
 		p.handled, _ = gtid.Parse(first.gtids) // the empty set is never trusted
 	}
-	if from > first.offset {
-		p.first = first
-	}
-	if second != nil && owed.Second > second.offset {
-		p.second = second
-	}
+	p.first.follow(first, from)
+	p.second.follow(second, owed.Second)
 	m = Watermark{Source: first.source, Partition: first.partition, Partitions: first.partitions}
-	if p.first != nil {
-		m.First = p.first.gtids
+	if p.first.done != nil {
+		m.First = p.first.done.gtids
 	}
 	if p.out != nil {
 		m.Out = p.out.servers
 	}
-	if p.second != nil {
-		m.Second = p.second.gtids
+	if p.second.done != nil {
+		m.Second = p.second.done.gtids
 	}
 	switch {
 	case from < 0 || !p.timely():

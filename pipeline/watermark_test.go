@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/doubletap-cdc/doubletap/gtid"
 	"github.com/doubletap-cdc/doubletap/pipeline"
 	"github.com/doubletap-cdc/doubletap/pipeline/pipelinetest"
 )
@@ -293,4 +294,33 @@ func TestOutIsPostedBeforeDeletes(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Where sweeps overlap, there is always one that is owed: the sets go on all the
+// same, each behind the sweeps before it.
+func TestWatermarkWhileSweepsOverlap(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newGated(t, 1000)
+		b := new(board)
+		g.Watermarks, g.MaxLag = b, 10*time.Second
+		g.redis.Inject(slowSweeps(g.bench, func() time.Duration { return 4 * time.Second }))
+		stop := g.start()
+		for i := range 60 {
+			g.truncate(i + 1)
+			g.progress(i + 1)
+			g.after(time.Duration(i+1) * time.Second)
+			if i < 29 {
+				continue
+			}
+			got := b.last()
+			if got.First == "" || got.First == upTo(i+1) {
+				t.Fatalf("after %d s first is %q", i+1, got.First)
+			}
+		}
+		first, err := gtid.Parse(b.last().First)
+		if err != nil || !first.Has(uuid+":30") || first.Has(uuid+":58") {
+			t.Errorf("after a minute first is %s, %v", first, err)
+		}
+		stopped(t, stop)
+	})
 }
