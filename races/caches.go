@@ -43,6 +43,15 @@ type fill struct {
 	hold    time.Duration // between SELECT and SET
 	replica bool          // what it reads from
 	pad     int           // bytes that make the value large
+	// opened, if not nil, is called when the SELECT has returned.
+	opened func()
+}
+
+// holds tells that the SELECT has returned.
+func (f fill) holds() {
+	if f.opened != nil {
+		f.opened()
+	}
 }
 
 func key(cache string, id int) string { return cache + ":" + strconv.Itoa(id) }
@@ -71,12 +80,13 @@ func (c *cache) plainFill(ctx context.Context, ids []int, f fill) error {
 		return nil
 	}
 	opened := time.Now()
-	rows, err := c.w.rows(ctx, c.w.db(f.replica), missing)
+	rows, _, err := c.w.rows(ctx, c.w.db(f.replica), missing)
 	if err != nil {
 		return err
 	}
 	release := c.w.ledger.hold(c.index, rows)
 	defer release()
+	f.holds()
 	if err := pause(ctx, f.hold); err != nil {
 		return err
 	}

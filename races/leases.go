@@ -106,7 +106,7 @@ func (l *leases) fill(ctx context.Context, ids []int, f fill) error {
 		for i, k := range missing {
 			ids[i] = idOf[k]
 		}
-		rows, err := l.load(ctx, q, ids, f.hold)
+		rows, err := l.load(ctx, q, ids, f)
 		values := make(map[lookaside.Key][]byte, len(missing))
 		for _, k := range missing {
 			values[k] = []byte(strconv.Itoa(int(rows[idOf[k]])) + ":" + pad)
@@ -117,18 +117,15 @@ func (l *leases) fill(ctx context.Context, ids []int, f fill) error {
 }
 
 // load is what a fill does within the client's snapshot.
-func (l *leases) load(ctx context.Context, q lookaside.Querier, ids []int, hold time.Duration) (map[int]uint32, error) {
-	var stored sql.NullInt64
-	if err := q.QueryRowContext(ctx, "SELECT @fills").Scan(&stored); err != nil {
-		return nil, err
-	}
-	rows, err := l.c.w.rows(ctx, q, ids)
-	if err != nil || !stored.Valid {
+func (l *leases) load(ctx context.Context, q lookaside.Querier, ids []int, f fill) (map[int]uint32, error) {
+	rows, stored, err := l.c.w.rows(ctx, q, ids)
+	if err != nil || !stored {
 		return rows, err
 	}
 	release := l.c.w.ledger.hold(l.c.index, rows)
 	defer release()
-	return rows, pause(ctx, hold)
+	f.holds()
+	return rows, pause(ctx, f.hold)
 }
 
 // bearable drops the errors that an application has to live with while Redis

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -43,6 +44,9 @@ func (l *lane) part(n int) *lane { return &lane{ids: l.ids[:n], versions: l.vers
 type script struct {
 	fills  []fill
 	writes []write
+	// opened makes the first write wait until each cache's first fill has read its
+	// rows; the write's time counts from then.
+	opened bool
 	// again, if not 0, is how often further readers read from the source and from
 	// the replica, until the round's writes are settled and at least for
 	// the time in reads.
@@ -71,16 +75,8 @@ func (w *world) round(ctx context.Context, l *lane, s script) (stale [][]int, er
 	g, ctx := errgroup.WithContext(ctx)
 	reading, stopReading := context.WithCancel(ctx)
 	defer stopReading()
+	opened := w.startFills(ctx, g, l, s, began)
 	for _, c := range w.caches {
-		for _, f := range s.fills {
-			f.pad = s.pad
-			g.Go(func() error {
-				if err := pause(ctx, time.Until(began.Add(f.at))); err != nil {
-					return err
-				}
-				return c.fill(ctx, l.ids, f)
-			})
-		}
 		if s.again > 0 {
 			for ids := range slices.Chunk(l.ids, 10) { // each few keys have their own luck
 				for _, replica := range []bool{false, true} {
@@ -91,7 +87,12 @@ func (w *world) round(ctx context.Context, l *lane, s script) (stale [][]int, er
 	}
 	g.Go(func() error {
 		defer stopReading()
-		d, err := w.play(ctx, l, s.writes, began)
+		from := began
+		if s.opened {
+			opened.Wait()
+			from = time.Now()
+		}
+		d, err := w.play(ctx, l, s.writes, from)
 		if err != nil {
 			return err
 		}
@@ -111,6 +112,31 @@ func (w *world) round(ctx context.Context, l *lane, s script) (stale [][]int, er
 		stale = append(stale, ids)
 	}
 	return stale, nil
+}
+
+// startFills starts the script's fills. Who waits for what it returns knows that
+// each cache's first one has read its rows.
+func (w *world) startFills(ctx context.Context, g *errgroup.Group, l *lane, s script, began time.Time) *sync.WaitGroup {
+	opened := new(sync.WaitGroup)
+	for _, c := range w.caches {
+		for i, f := range s.fills {
+			f.pad = s.pad
+			ended := func() {}
+			if i == 0 {
+				opened.Add(1)
+				f.opened = sync.OnceFunc(opened.Done)
+				ended = f.opened // it found everything cached
+			}
+			g.Go(func() error {
+				defer ended()
+				if err := pause(ctx, time.Until(began.Add(f.at))); err != nil {
+					return err
+				}
+				return c.fill(ctx, l.ids, f)
+			})
+		}
+	}
+	return opened
 }
 
 // repeat reads again and again until reading ends; a read that was begun is
@@ -179,23 +205,24 @@ func (w *world) settle(ctx context.Context, d done) error {
 	return g.Wait()
 }
 
-// rows returns the versions that a server shows.
-func (w *world) rows(ctx context.Context, q querier, ids []int) (map[int]uint32, error) {
-	rows, err := q.QueryContext(ctx, "SELECT id, version FROM races.item WHERE id IN ("+list(ids)+")")
+// rows returns the versions that a server shows, and whether the session is for
+// fills that are stored (see openFills).
+func (w *world) rows(ctx context.Context, q querier, ids []int) (versions map[int]uint32, stored bool, err error) {
+	rows, err := q.QueryContext(ctx, "SELECT id, version, @fills IS NOT NULL FROM races.item WHERE id IN ("+list(ids)+")")
 	if err != nil {
-		return nil, wrap("read rows", err)
+		return nil, false, wrap("read rows", err)
 	}
 	defer rows.Close()
-	versions := make(map[int]uint32, len(ids))
+	versions = make(map[int]uint32, len(ids))
 	for rows.Next() {
 		var id int
 		var v uint32
-		if err := rows.Scan(&id, &v); err != nil {
-			return nil, wrap("read rows", err)
+		if err := rows.Scan(&id, &v, &stored); err != nil {
+			return nil, false, wrap("read rows", err)
 		}
 		versions[id] = v
 	}
-	return versions, wrap("read rows", rows.Err())
+	return versions, stored, wrap("read rows", rows.Err())
 }
 
 type querier interface {

@@ -26,6 +26,9 @@ func random(rng *rand.Rand, l *lane, bound time.Duration, fault string) (*lane, 
 		})
 	}
 	s.writes = []write{{at: between(rng, 30*time.Millisecond, 70*time.Millisecond), ids: some(rng, l.ids, 0.85)}}
+	if s.opened = rng.IntN(4) > 0; s.opened {
+		s.writes[0].at = between(rng, 0, 40*time.Millisecond)
+	}
 	if rng.IntN(5) == 0 {
 		s.writes = append(s.writes, write{at: between(rng, 80*time.Millisecond, 400*time.Millisecond), ids: some(rng, l.ids, 0.3)})
 	}

@@ -75,7 +75,7 @@ func (u *user) read(ctx context.Context) (err error) {
 		return err
 	}
 	v, err := client.GetAfter(ctx, token, k, ttl, func(ctx context.Context, q lookaside.Querier) ([]byte, error) {
-		rows, err := u.load(ctx, q, []int{id}, between(u.rng, 0, 5*time.Millisecond))
+		rows, err := u.load(ctx, q, []int{id}, fill{hold: between(u.rng, 0, 5*time.Millisecond)})
 		return []byte(strconv.Itoa(int(rows[id])) + ":"), err
 	})
 	switch {
