@@ -221,7 +221,9 @@ func killAtEach(t *testing.T, seeds []uint64, newWorld func(*testing.T, *keys.Sc
 					bubble(t, func(t *testing.T) {
 						w := newWorld(t, s, seed)
 						reached = w.live(1, n, after) >= n
+						w.died()
 						w.live(2, 1+w.rand.IntN(60), after)
+						w.died()
 						w.live(3, 0, false)
 						w.judge()
 						time.Sleep(time.Second) // acknowledgements that are late

@@ -134,10 +134,36 @@ func (f *fleet) step(r *rand.Rand, n int, end bool) {
 		f.far.Down(true)
 		f.until = time.Now().Add(time.Duration(r.IntN(8000)) * time.Millisecond)
 	default: // an older copy takes its place
-		f.copies, f.copied = f.copies+1, time.Now()
+		f.restore(r)
+	}
+}
+
+// seenAsItIs is long enough for a process to see a reader as it is.
+const seenAsItIs = 1100 * time.Millisecond
+
+// restore lets an older copy take the far one's place, under another identity or
+// under the same.
+func (f *fleet) restore(r *rand.Rand) {
+	f.copied = time.Now()
+	f.far.Down(false)
+	if r.IntN(2) == 0 {
+		f.copies++
 		f.far.Become(fmt.Sprintf("far-%d", f.copies))
-		f.show(f.far, r.IntN(have+1))
-		f.until = time.Now().Add(1100 * time.Millisecond) // long enough to be seen as it is
+	}
+	f.show(f.far, r.IntN(f.shows["far"]+1))
+	f.until = time.Now().Add(seenAsItIs)
+}
+
+// died lets readers go on when a process has died: the next one must see an
+// older copy, where the last one may not have.
+func (f *fleet) died(r *rand.Rand) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case r.IntN(3) == 0:
+		f.restore(r)
+	case time.Now().Before(f.until):
+		f.until = time.Now().Add(seenAsItIs)
 	}
 }
 
@@ -236,6 +262,13 @@ func (j *judge) sweptAfter(at time.Time) bool {
 		}
 	}
 	return false
+}
+
+// died is called between two processes.
+func (w *world) died() {
+	if w.fleet != nil {
+		w.fleet.died(w.rand)
+	}
 }
 
 func newWorldWithReaders(t *testing.T, s *keys.Schema, seed uint64) *world {
