@@ -28,6 +28,14 @@ func testKillPending(t *testing.T, embedded bool, kills int) {
 		second: fmt.Sprintf(", readers: [%q, %q]", source.Addr, replica.Addr),
 	})
 	delayed := openSQL(t, replica, "")
+	var made string
+	if err := r.sql.QueryRowContext(t.Context(), "SELECT @@global.gtid_executed").Scan(&made); err != nil {
+		t.Fatal(err)
+	}
+	var late int // the user must be there before anything is delayed
+	if err := delayed.QueryRowContext(t.Context(), "SELECT WAIT_FOR_EXECUTED_GTID_SET(?, 60)", made).Scan(&late); err != nil || late != 0 {
+		t.Fatalf("the replica does not catch up: %v", err)
+	}
 	for _, stmt := range []string{
 		"STOP REPLICA SQL_THREAD",
 		fmt.Sprintf("CHANGE REPLICATION SOURCE TO SOURCE_DELAY = %d", delay),

@@ -225,8 +225,8 @@ func killAtEach(t *testing.T, seeds []uint64, newWorld func(*testing.T, *keys.Sc
 						w.live(2, 1+w.rand.IntN(60), after)
 						w.died()
 						w.live(3, 0, false)
-						w.judge()
 						time.Sleep(time.Second) // acknowledgements that are late
+						w.judge()
 					})
 				}
 				if t.Failed() {
