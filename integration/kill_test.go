@@ -28,6 +28,13 @@ func TestKill(t *testing.T) {
 func testKill(t *testing.T, o options, kills int) {
 	o.more = "log_level: debug" // says which first deletes were late enough
 	r := newRig(t, o)
+	r.killUnderLoad(kills, 1)
+}
+
+// killUnderLoad starts the whole pipeline, kills one process after the other at random moments under load, starts each
+// again, and asks the oracle in the end. stream chooses the random numbers.
+func (r *rig) killUnderLoad(kills int, stream uint64) {
+	r.t.Helper()
 	first, others := r.pipeline(2)
 	r.settle()
 	r.mark()
@@ -35,9 +42,9 @@ func testKill(t *testing.T, o options, kills int) {
 	if r.mariadb() {
 		w.begins = map[string]int64{}
 	}
-	stop := w.inBackground(t)
+	stop := w.inBackground(r.t)
 	slots := append(others, first)
-	rng := newRand(r.seed, 1)
+	rng := newRand(r.seed, stream)
 	for n := range kills {
 		r.moment(rng)
 		i := n % len(slots)
@@ -50,7 +57,7 @@ func testKill(t *testing.T, o options, kills int) {
 	stop()
 	r.settle()
 	r.require(r.ask(w.begins))
-	t.Logf("%d kills while %d transactions committed", kills, w.applied.Load())
+	r.t.Logf("%d kills while %d transactions committed", kills, w.applied.Load())
 }
 
 // moment waits for a random while: from nothing at all to the midst of the work.

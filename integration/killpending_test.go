@@ -45,24 +45,5 @@ func testKillPending(t *testing.T, embedded bool, kills int) {
 			t.Fatalf("%s: %v", stmt, err)
 		}
 	}
-	first, others := r.pipeline(2)
-	r.settle()
-	r.mark()
-	w := &workload{r: r, writers: 3, pause: 15 * time.Millisecond, heavy: true}
-	stop := w.inBackground(t)
-	slots := append(others, first)
-	rng := newRand(r.seed, 3)
-	for n := range kills {
-		r.moment(rng)
-		i := n % len(slots)
-		slots[i].kill()
-		slots[i] = r.again(slots[i])
-	}
-	for _, p := range slots {
-		p.ready()
-	}
-	stop()
-	r.settle()
-	r.require(r.ask(nil))
-	t.Logf("%d kills while %d transactions committed", kills, w.applied.Load())
+	r.killUnderLoad(kills, 3)
 }

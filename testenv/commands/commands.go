@@ -89,9 +89,6 @@ func Start(ctx context.Context, dir, name, config string) (*Process, error) {
 // Name is the command's name.
 func (p *Process) Name() string { return p.name }
 
-// Admin is the address at which it serves health and metrics.
-func (p *Process) Admin() string { return p.admin }
-
 // Ready waits until the process says that it is.
 func (p *Process) Ready(ctx context.Context) error {
 	return p.Poll(ctx, func() bool {
