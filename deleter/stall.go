@@ -69,9 +69,10 @@ func (r *Redis) watching() (*watch, error) {
 
 // watch keeps a probe going to every node.
 //
-// A stall is a time of more than limit without an answer, from one answer of a
-// node to the next: so a stall is seen also if this process stood still when it
-// began, and what stood still may have been this process only.
+// A stall is a time of more than limit from when a node was asked to its answer
+// to the next question: so a stall is seen also if this process stood still when
+// it began, or read the answer before it late, and what stood still may have been
+// this process only.
 type watch struct {
 	r     *Redis
 	limit time.Duration
@@ -219,14 +220,14 @@ func (w *watch) probe(ctx context.Context, n *watched) {
 	defer func() { conn.Close() }() //nolint:errcheck // nothing to lose
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
-	var last time.Time // the newest answer on this connection
+	var last time.Time // when what was answered last on this connection was asked
 	for failed := 0; ctx.Err() == nil; {
 		sent := time.Now()
 		err := conn.Ping(ctx).Err()
 		if err == nil {
 			now := time.Now()
 			w.answered(n, sent, now, last.IsZero() || now.Sub(last) > w.limit)
-			last = now
+			last = sent
 			if failed > 1 {
 				w.r.log.Info("Redis answers again", "node", n.addr)
 			}
