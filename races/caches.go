@@ -95,8 +95,10 @@ func (c *cache) plainFill(ctx context.Context, ids []int, f fill) error {
 	}
 	pad := strings.Repeat("x", f.pad)
 	pipe := c.w.redis.Pipeline()
+	ran := make(map[int]*redis.TimeCmd, len(rows))
 	for id, v := range rows {
 		pipe.Set(ctx, key(c.name, id), strconv.Itoa(int(v))+":"+pad, 0)
+		ran[id] = pipe.Time(ctx) // when the SET ran, by the clock of this machine
 	}
 	release()
 	if _, err := pipe.Exec(ctx); err != nil {
@@ -104,11 +106,10 @@ func (c *cache) plainFill(ctx context.Context, ids []int, f fill) error {
 	}
 	b := c.w.ledger.books[c.index]
 	b.fills.Add(int64(len(rows)))
-	// What counts is when the SET ran. A Redis that stood still is no excuse: that
-	// is for the invalidators to notice.
-	if f.hold < c.w.fill && time.Since(opened) > c.w.fill && !c.w.frozenSince(opened) {
-		b.beyond.Add(int64(len(rows)))
-		for id, v := range rows {
+	promised := c.w.promised(opened)
+	for id, v := range rows {
+		if f.hold < c.w.fill && ran[id].Val().After(promised) {
+			b.beyond.Add(1)
 			b.late[id].Store(v + 1)
 		}
 	}

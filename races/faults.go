@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -78,24 +77,34 @@ func (w *world) stopReplica(ctx context.Context, d time.Duration) error {
 	return wrap("start the replica", err)
 }
 
+// freezing is a time in which Redis stood still.
+type freezing struct{ from, to time.Time }
+
 // freezeRedis makes Redis stand still for d, as a host that swaps does.
 func (w *world) freezeRedis(ctx context.Context, d time.Duration) error {
-	w.frozen.Store(true)
 	if err := w.server.Pause(); err != nil {
 		return err
 	}
+	from := time.Now()
 	_ = pause(ctx, d)
-	err := w.server.Resume()
 	w.mu.Lock()
-	w.thawedAt = time.Now()
+	w.freezes = append(w.freezes, freezing{from, time.Now()})
 	w.mu.Unlock()
-	w.frozen.Store(false)
-	return errors.Join(err)
+	return w.server.Resume()
 }
 
-// frozenSince says whether Redis stood still at any time since t.
-func (w *world) frozenSince(t time.Time) bool {
+// promised says until when a plain reader's SET may run that was read for at
+// opened: within fill. Where Redis stands still before that, within fill after it
+// goes on, since noticing that is the invalidators' work. A reader that has let
+// fill pass by before Redis stood still was late by itself.
+func (w *world) promised(opened time.Time) time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.frozen.Load() || w.thawedAt.After(t)
+	until := opened.Add(w.fill)
+	for _, f := range w.freezes {
+		if after := f.to.Add(w.fill); f.to.After(opened) && f.from.Before(until) && after.After(until) {
+			until = after
+		}
+	}
+	return until
 }

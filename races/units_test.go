@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestResume(t *testing.T) {
@@ -85,6 +86,25 @@ func TestWrongArguments(t *testing.T) {
 		var out, errs bytes.Buffer
 		if code := command(context.Background(), []string{args}, &out, &errs); code != 2 || !strings.Contains(errs.String(), says) {
 			t.Errorf("%s: code %d, %q", args, code, errs.String())
+		}
+	}
+}
+
+// TestPromised: a freeze gives a reader time only if he still had some.
+func TestPromised(t *testing.T) {
+	at := func(s float64) time.Time { return time.Unix(1000, 0).Add(time.Duration(s * float64(time.Second))) }
+	w := &world{fill: time.Second, freezes: []freezing{{at(1), at(3)}, {at(3.5), at(5)}, {at(7), at(8)}}}
+	for opened, want := range map[float64]float64{
+		-1:  0,   // over before Redis stood still
+		0.5: 6,   // the second freeze began before the time after the first was over
+		2:   6,   // opened while it stood still
+		3.2: 6,   // only the second
+		5.2: 6.2, // between
+		6.5: 9,
+		8:   9,
+	} {
+		if got := w.promised(at(opened)); !got.Equal(at(want)) {
+			t.Errorf("opened at %v: until %v, want %v", opened, got.Sub(at(0)), want)
 		}
 	}
 }

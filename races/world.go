@@ -45,11 +45,10 @@ type world struct {
 	leasing *leases // nil where the cache client is not raced
 	closers []func() error
 
-	xids     atomic.Int64
-	kills    atomic.Int64
-	mu       sync.Mutex
-	thawedAt time.Time
-	frozen   atomic.Bool
+	xids    atomic.Int64
+	kills   atomic.Int64
+	mu      sync.Mutex
+	freezes []freezing // of Redis, those that have ended, in order
 }
 
 // open starts everything, and leaves every row at version 0 and every cache
