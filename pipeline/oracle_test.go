@@ -93,6 +93,8 @@ func (h *history) violations(records map[int][]pipeline.Message, complete bool) 
 		names: map[[2]int64]string{}, again: map[debt][]time.Time{}, readers: map[debt]map[string]bool{},
 	}
 	j.index()
+	h.mu.Lock() // an acknowledgement that was late has added one from a goroutine of its own
+	defer h.mu.Unlock()
 	for i, e := range h.entries {
 		j.step(i, e)
 	}

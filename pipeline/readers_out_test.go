@@ -19,10 +19,10 @@ func TestReaderOutAndBack(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				g := newGated(t, 1000, 2)
 				slow := g.servers[1]
-				stop := g.start()
 				for i := range 4 {
 					g.commit(i + 1)
 				}
+				stop := g.start() // after the commits, so that one read has them all
 				g.after(9 * time.Minute)
 				g.wantSecond("cart:3", 0, "")
 				g.after(10*time.Minute + 20*time.Second)
