@@ -112,7 +112,42 @@ func (p *process) kill() error {
 	return nil
 }
 
-func (p *process) pause() error  { return p.signal(syscall.SIGSTOP) }
+// pause returns when every thread stands still: the signal alone is only on its
+// way, and a thread that runs on another core may answer once more.
+func (p *process) pause() error {
+	if err := p.signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	pid := p.pid()
+	for deadline := time.Now().Add(pauseWithin); !stopped(pid); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("process %d got SIGSTOP and still runs after %v", pid, pauseWithin)
+		}
+	}
+	return nil
+}
+
+const pauseWithin = 10 * time.Second
+
+// stopped tells whether no thread of a process runs (proc(5): state T).
+func stopped(pid int) bool {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil {
+		return false
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // a thread that has ended
+		}
+		_, state, ok := bytes.Cut(text[bytes.LastIndexByte(text, ')')+1:], []byte(" "))
+		if !ok || !bytes.HasPrefix(state, []byte("T")) {
+			return false
+		}
+	}
+	return len(files) > 0
+}
+
 func (p *process) resume() error { return p.signal(syscall.SIGCONT) }
 
 // exited is closed once the server has ended.
