@@ -75,28 +75,9 @@ type Load interface {
 	Live(ctx context.Context) (lag time.Duration, known bool, err error)
 }
 
-// Log reads records that are in the live log. It is implemented by the logs in
-// package bus, and by a client of the process that has an embedded log open.
-type Log interface {
-	// Bounds returns, by partition, the oldest offset that can be read and the one
-	// behind the newest durable record.
-	Bounds(ctx context.Context) ([]Bounds, error)
-	// OffsetAt returns the offset of the first record that was appended at or after
-	// a time, by the clock of the log; the end where there is none. A lower offset
-	// is allowed, a higher one is not.
-	OffsetAt(ctx context.Context, partition int, t time.Time) (int64, error)
-	// Read calls fn with records of [from, until) in order, some at a time, until
-	// fn fails, whose error it returns as it is. A *pipeline.LogGapError says that
-	// some are gone. Offsets may be missing (compaction, transactions' markers).
-	// Passing trouble is retried without end.
-	Read(ctx context.Context, partition int, from, until int64, fn func([]pipeline.Message) error) error
-	// DeadLetters calls fn with each dead letter there is now, in order, from the
-	// number skip on, counted from 0.
-	DeadLetters(ctx context.Context, skip int64, fn func(pipeline.DeadLetter) error) error
-}
+// Log reads records that are in the live log: a log of package bus, or a client of
+// the process that has an embedded log open.
+type Log = pipeline.History
 
 // Bounds are the readable offsets of a partition: [Start, End).
-type Bounds struct {
-	Start int64 `json:"start"`
-	End   int64 `json:"end"`
-}
+type Bounds = pipeline.Bounds
