@@ -133,6 +133,33 @@ func encodeProgress(e *Event) []byte {
 	return append(b, '}')
 }
 
+// encodeKeys returns the bytes of an event that names keys.
+func encodeKeys(e *Event) []byte {
+	e.Kind = KindKeys
+	b := appendHeader(nil, e)
+	for _, list := range []struct {
+		field string
+		texts []string
+	}{{"keys", e.Keys}, {"patterns", e.Patterns}} {
+		if len(list.texts) == 0 {
+			continue
+		}
+		b = append(b, `,"`...)
+		b = append(b, list.field...)
+		b = append(b, `":[`...)
+		for i, t := range list.texts {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendString(b, t)
+		}
+		b = append(b, ']')
+	}
+	b = append(b, `,"reason":`...)
+	b = appendString(b, e.Reason)
+	return append(b, '}')
+}
+
 func appendHeader(b []byte, e *Event) []byte {
 	b = append(b, `{"v":`...)
 	b = strconv.AppendInt(b, Version, 10)

@@ -34,6 +34,9 @@ func encode(t interface{ Fatal(...any) }, e *Event) []byte {
 	if e.Kind == KindProgress {
 		return encodeProgress(e)
 	}
+	if e.Kind == KindKeys {
+		return encodeKeys(e)
+	}
 	var w eventWriter
 	w.begin(e)
 	for i := range e.Tables {
@@ -83,6 +86,10 @@ var golden = map[string]*Event{
 	"everything": {
 		Kind: KindInvalidate, Source: "shop", GTID: goldenGTID + ":1-25", Schema: "8f2b1c3d4e5f6071",
 		Scopes: []Scope{Everything}, Reason: "first start",
+	},
+	"keys": {
+		Kind: KindKeys, Source: "shop", GTID: goldenGTID + ":1-25", Seq: 1, Schema: "8f2b1c3d4e5f6071",
+		Keys: []string{"item:42", "user:café:cart"}, Patterns: []string{"old:item:*"}, Reason: "a replay of a list of keys",
 	},
 	"progress": {
 		Kind: KindProgress, Source: "shop", GTID: goldenGTID + ":1-25", Schema: "8f2b1c3d4e5f6071",
@@ -184,6 +191,16 @@ func genEvent() *rapid.Generator[*Event] {
 			e.Partition = rapid.IntRange(0, e.Partitions-1).Draw(t, "partition")
 			return e
 		}
+		if rapid.IntRange(0, 4).Draw(t, "keys") == 0 {
+			e.Kind, e.Reason = KindKeys, genText().Draw(t, "reason")
+			e.Keys = rapid.SliceOf(rapid.StringN(1, 40, -1)).Draw(t, "keys")
+			e.Patterns = rapid.SliceOf(rapid.StringMatching(`[a-z:é]{1,8}(\*|\?|\[a-z\]|\\\*){0,3}`)).Draw(t, "patterns")
+			if len(e.Keys)+len(e.Patterns) == 0 {
+				e.Keys = []string{"one"}
+			}
+			e.Keys, e.Patterns = orNil(e.Keys), orNil(e.Patterns)
+			return e
+		}
 		if rapid.Bool().Draw(t, "invalidate") {
 			e.Kind, e.Reason = KindInvalidate, genText().Draw(t, "reason")
 			for range rapid.IntRange(1, 3).Draw(t, "scopes") {
@@ -197,6 +214,14 @@ func genEvent() *rapid.Generator[*Event] {
 		}
 		return e
 	})
+}
+
+// orNil is what is read of a list that was left out.
+func orNil(texts []string) []string {
+	if len(texts) == 0 {
+		return nil
+	}
+	return texts
 }
 
 func TestEventRoundTrip(t *testing.T) {

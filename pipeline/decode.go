@@ -64,6 +64,10 @@ func (d *eventDecoder) event() {
 			e.Partition = int(d.integer())
 		case "partitions":
 			e.Partitions = int(d.integer())
+		case "keys":
+			d.list(func() { e.Keys = append(e.Keys, d.text()) })
+		case "patterns":
+			d.list(func() { e.Patterns = append(e.Patterns, d.text()) })
 		default:
 			d.skip(0)
 		}
@@ -168,12 +172,17 @@ func checkEvent(e *Event) error {
 		return fmt.Errorf("version %d, want %d: the record was written by another release or is not an event", e.Version, Version)
 	case e.Kind == KindProgress:
 		return checkProgress(e)
-	case e.Kind != KindChanges && e.Kind != KindInvalidate:
+	case e.Kind != KindChanges && e.Kind != KindInvalidate && e.Kind != KindKeys:
 		return fmt.Errorf("kind %q is not known", e.Kind)
 	case e.Kind == KindInvalidate && len(e.Scopes) == 0:
 		return errors.New("an invalidation without scopes")
 	case e.Kind == KindChanges && len(e.Tables) == 0:
 		return errors.New("no row changes in it")
+	case e.Kind == KindKeys && len(e.Keys)+len(e.Patterns) == 0:
+		return errors.New("no keys in it")
+	}
+	if err := checkKeys(e.Keys, e.Patterns); err != nil {
+		return err
 	}
 	for i := range e.Tables {
 		if err := checkTable(&e.Tables[i]); err != nil {
@@ -188,7 +197,7 @@ func checkProgress(e *Event) error {
 	switch {
 	case e.Partitions <= 0 || e.Partition < 0 || e.Partition >= e.Partitions:
 		return fmt.Errorf("progress of partition %d of %d", e.Partition, e.Partitions)
-	case len(e.Tables) > 0 || len(e.Scopes) > 0:
+	case len(e.Tables)+len(e.Scopes)+len(e.Keys)+len(e.Patterns) > 0:
 		return errors.New("progress with changes in it")
 	}
 	return nil
@@ -210,4 +219,63 @@ func checkTable(t *TableRows) error {
 		}
 	}
 	return nil
+}
+
+// checkKeys refuses what nobody means as a key or as a pattern. The messages
+// number them: a key may be personal data.
+func checkKeys(names, patterns []string) error {
+	for i, k := range names {
+		if k == "" {
+			return fmt.Errorf("key %d of %d is empty", i+1, len(names))
+		}
+	}
+	for i, p := range patterns {
+		if reason := checkPattern(p); reason != "" {
+			return fmt.Errorf("pattern %d of %d %s", i+1, len(patterns), reason)
+		}
+	}
+	return nil
+}
+
+// checkPattern says what is wrong with a glob, "" where nothing is. One in which
+// no character stands for itself would delete keys that have nothing to do with
+// any other: to delete everything there is an invalidation.
+func checkPattern(p string) string {
+	literal := false
+	for i := 0; i < len(p); i++ {
+		switch p[i] {
+		case '*', '?':
+		case '[':
+			end := classEnd(p, i)
+			if end < 0 {
+				return "has a [ without its ]; write \\[ for the character"
+			}
+			i = end
+		default: // a backslash takes the next one as it is, or is itself the last one
+			literal = true
+			if p[i] == '\\' {
+				i++
+			}
+		}
+	}
+	if !literal {
+		return "has no character that stands for itself, so it is about any key"
+	}
+	return ""
+}
+
+// classEnd returns where the class that begins at p[i] ends, below 0 where it does
+// not.
+func classEnd(p string, i int) int {
+	for k := i + 1; k < len(p); k++ {
+		switch {
+		case p[k] == ']':
+			return k
+		case p[k] == '\\':
+			k++
+		case k+2 < len(p) && p[k+1] == '-': // a range takes any character as its end
+			k += 2
+		}
+	}
+	return -1
 }

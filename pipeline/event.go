@@ -104,10 +104,13 @@ const (
 	// of the transactions in its GTID set, again and again, also while the source
 	// is idle: who has handled it has handled them.
 	KindProgress = "progress"
+	// KindKeys names Redis keys as such, and globs of keys, which no key schema has
+	// to know: for replays of lists of keys, and of keys that an old schema made.
+	KindKeys = "keys"
 )
 
 // Event is what the log holds: row changes, or a whole-table invalidation, of
-// one transaction, or a progress record. docs/events.md is the description of its form.
+// one transaction, or a progress record, or keys. docs/events.md is the description of its form.
 type Event struct {
 	Version     int
 	Kind        string
@@ -122,4 +125,7 @@ type Event struct {
 	// Partition and Partitions belong to a progress record: the number of the one
 	// that it is in, from 0, and how many there are.
 	Partition, Partitions int
+	// Keys are Redis keys, and Patterns are globs of them as Redis understands them,
+	// with at least one character that stands for itself.
+	Keys, Patterns []string
 }

@@ -20,7 +20,7 @@ type plan struct {
 	need       gtid.Set
 	unnamed    bool
 	patterns   []string      // distinct
-	fill       time.Duration // the longest of the patterns' rules
+	fill       time.Duration // the longest of the patterns' rules; of all fills for patterns that no rule has
 	over       []OverInfo
 	letters    []DeadLetter
 	committed  []time.Time
@@ -66,7 +66,9 @@ func (p *plan) lane(i int) []string {
 }
 
 // lanes are the distinct fills of a schema's rules, ascending: the second pass
-// keeps keys apart by them.
+// keeps keys apart by them. The last one is for keys that come without a rule,
+// too: nobody knows who fills those, and how. So it is at least the fill of rules
+// that do not say their own, also where every rule has a lease, or a shorter one.
 type lanes struct {
 	fills []time.Duration
 	of    map[*keys.Rule]int
@@ -75,6 +77,7 @@ type lanes struct {
 func lanesOf(s *keys.Schema, fill time.Duration) *lanes {
 	l := &lanes{of: make(map[*keys.Rule]int)}
 	each := make(map[*keys.Rule]time.Duration)
+	longest := fill
 	for _, r := range s.Rules() {
 		d, ok := r.Fill()
 		switch {
@@ -85,7 +88,9 @@ func lanesOf(s *keys.Schema, fill time.Duration) *lanes {
 		}
 		each[r] = d
 		l.fills = append(l.fills, d)
+		longest = max(longest, d)
 	}
+	l.fills = append(l.fills, longest)
 	slices.Sort(l.fills)
 	l.fills = slices.Compact(l.fills)
 	for r, d := range each {
@@ -216,6 +221,14 @@ func (pl *planner) event(p *plan, e *Event) (doubt string) {
 	for _, s := range e.Scopes {
 		pl.scope(p, s, e.Reason)
 	}
+	longest := len(pl.lanes.fills) - 1
+	for _, k := range e.Keys {
+		pl.key(k, longest)
+	}
+	if len(e.Patterns) > 0 {
+		p.patterns = append(p.patterns, e.Patterns...)
+		p.fill = pl.lanes.fills[longest]
+	}
 	var doubts []string
 	for i := range e.Tables {
 		t := &e.Tables[i]
@@ -229,11 +242,7 @@ func (pl *planner) event(p *plan, e *Event) (doubt string) {
 		}
 		p.whenErrors += pl.result.WhenErrors
 		for i, k := range pl.result.Keys {
-			lane := pl.lanes.of[pl.result.Rules[i]]
-			if had, ok := pl.seen[k]; !ok || had < lane {
-				pl.seen[k] = lane
-				pl.keys[lane] = append(pl.keys[lane], k)
-			}
+			pl.key(k, pl.lanes.of[pl.result.Rules[i]])
 		}
 		for _, d := range pl.result.Doubts {
 			if !slices.Contains(p.patterns, d.Rule.Pattern()) {
@@ -247,6 +256,14 @@ func (pl *planner) event(p *plan, e *Event) (doubt string) {
 		}
 	}
 	return strings.Join(doubts, "; ")
+}
+
+// key adds a key to a lane, where it is in none with as long a fill.
+func (pl *planner) key(k string, lane int) {
+	if had, ok := pl.seen[k]; !ok || had < lane {
+		pl.seen[k] = lane
+		pl.keys[lane] = append(pl.keys[lane], k)
+	}
 }
 
 // scope adds the patterns of every rule whose tables may lie in the scope.
