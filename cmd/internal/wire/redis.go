@@ -42,13 +42,9 @@ func (a *App) invalidate(ctx context.Context, consumer pipeline.Consumer, dead p
 	a.redis.Store(redis)
 	a.Ready.Set(admin.Partitions, "waiting for the log to say which partitions are this process's")
 	a.Ready.Set("start", "")
-	c := a.Config
-	inv := &pipeline.Invalidator{
-		Schema: a.Schema, Deleter: redis, DeadLetters: dead, Hooks: a.Hooks,
-		Fill: c.SecondDelete.Fill, Readers: watching.Readers, Fallback: c.SecondDelete.Fallback, Gateless: !c.Source.Gate,
-		Watermarks: redis, MaxLag: c.Trust.MaxLag,
-	}
-	if c.Mode == config.ModeObserve {
+	inv := a.invalidator(redis, watching, dead)
+	inv.Watermarks, inv.MaxLag = redis, a.Config.Trust.MaxLag
+	if a.Config.Mode == config.ModeObserve {
 		a.Log.Warn("mode is observe: nothing is deleted, and applications are told nothing")
 		inv.Deleter, inv.Watermarks = redis.Observe(), nil
 	}
@@ -56,4 +52,13 @@ func (a *App) invalidate(ctx context.Context, consumer pipeline.Consumer, dead p
 	g.Go(func() error { return watching.Run(ctx) })
 	g.Go(func() error { return inv.Run(ctx, consumer) })
 	return g.Wait()
+}
+
+// invalidator makes both passes. It tells applications nothing.
+func (a *App) invalidator(redis pipeline.Deleter, watching *watching, dead pipeline.DeadLetters) *pipeline.Invalidator {
+	c := a.Config
+	return &pipeline.Invalidator{
+		Schema: a.Schema, Deleter: redis, DeadLetters: dead, Hooks: a.Hooks,
+		Fill: c.SecondDelete.Fill, Readers: watching.Readers, Fallback: c.SecondDelete.Fallback, Gateless: !c.Source.Gate,
+	}
 }
