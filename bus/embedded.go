@@ -205,6 +205,23 @@ func (e *Embedded) ReadAt(from int64) ([]pipeline.Message, error) {
 	return e.disk.read(from, fetchBytes)
 }
 
+// Backlog returns how many records the stored cursors of a consumer are behind
+// the end, for each pass, as [Kafka.Backlog] does it.
+func (e *Embedded) Backlog(ctx context.Context, consumer string) (first, second int64, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, 0, err
+	}
+	stored, _, err := get[storedCursors](e.state, cursorsBucket, consumer)
+	if err != nil {
+		return 0, 0, fmt.Errorf("look how far consumer %q is behind in the log in %s: %w", consumer, e.config.Dir, err)
+	}
+	start, end := e.disk.bounds()
+	if stored.Incarnation != e.state.incarnation || stored.First > end || stored.Second > end {
+		stored = storedCursors{} // none that fit
+	}
+	return end - max(stored.First, start), end - max(stored.Second, start), nil
+}
+
 // Publisher returns the log's publisher. It is safe for concurrent use.
 func (e *Embedded) Publisher() pipeline.Publisher { return embeddedPublisher{e} }
 

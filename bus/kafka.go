@@ -21,7 +21,8 @@ import (
 
 // KafkaConfig says which Kafka, and what its topics are like. Beside Topic there
 // are Topic.positions, compacted, for the tailers' checkpoints, Topic.prepared
-// for the rows of prepared XA transactions, and Topic.dead for dead letters.
+// for the rows of prepared XA transactions, Topic.dead for dead letters, and
+// Topic.replay for what is replayed.
 type KafkaConfig struct {
 	Brokers     []string // host:port of some brokers; the others are found from them
 	Topic       string
@@ -76,8 +77,14 @@ type Kafka struct {
 	// compression of what is published; bench_test.go compares.
 	compression kafka.Compression
 
-	mu         sync.Mutex
-	publishers []*kafkaPublisher
+	live string // the topic after which the others are named; config.Topic, but in the log of replays
+	open *publishers
+}
+
+// publishers are those that Close closes.
+type publishers struct {
+	mu  sync.Mutex
+	all []*kafkaPublisher
 }
 
 // NewKafka checks the configuration. It does not connect.
@@ -92,7 +99,7 @@ func NewKafka(c KafkaConfig) (*Kafka, error) {
 	if c.Partitions < 1 {
 		problems = append(problems, fmt.Errorf("kafka: topic %s cannot have %d partitions", c.Topic, c.Partitions))
 	}
-	k := &Kafka{config: c, logger: c.Logger, compression: kafka.Snappy, settle: settle}
+	k := &Kafka{config: c, logger: c.Logger, compression: kafka.Snappy, settle: settle, live: c.Topic, open: new(publishers)}
 	if k.logger == nil {
 		k.logger = slog.New(slog.DiscardHandler)
 	}
@@ -109,7 +116,7 @@ func NewKafka(c KafkaConfig) (*Kafka, error) {
 	k.transport = &kafka.Transport{
 		Dial: (&net.Dialer{Timeout: 3 * time.Second}).DialContext, DialTimeout: 5 * time.Second,
 		ClientID: "doubletap", TLS: c.TLS, SASL: mechanism,
-		MetadataTTL: metadataTTL, MetadataTopics: []string{c.Topic, k.positionsTopic(), k.preparedTopic(), k.deadTopic()},
+		MetadataTTL: metadataTTL, MetadataTopics: []string{c.Topic, k.replayTopic(), k.positionsTopic(), k.preparedTopic(), k.deadTopic()},
 	}
 	k.dialer = &kafka.Dialer{Timeout: 5 * time.Second, ClientID: "doubletap", TLS: c.TLS, SASLMechanism: mechanism}
 	addr := kafka.TCP(c.Brokers...)
@@ -118,21 +125,24 @@ func NewKafka(c KafkaConfig) (*Kafka, error) {
 	return k, nil
 }
 
-func (k *Kafka) positionsTopic() string { return k.config.Topic + ".positions" }
+func (k *Kafka) replayTopic() string { return k.live + ".replay" }
 
-func (k *Kafka) preparedTopic() string { return k.config.Topic + ".prepared" }
+func (k *Kafka) positionsTopic() string { return k.live + ".positions" }
 
-func (k *Kafka) deadTopic() string { return k.config.Topic + ".dead" }
+func (k *Kafka) preparedTopic() string { return k.live + ".prepared" }
+
+func (k *Kafka) deadTopic() string { return k.live + ".dead" }
 
 // Close waits until the publishers' records are durable, or until ctx ends; it
-// then gives them up with ErrClosed. Consumers end with their own context.
+// then gives them up with ErrClosed. It closes the log and its [Kafka.Replay]
+// together. Consumers end with their own context.
 func (k *Kafka) Close(ctx context.Context) error {
-	k.mu.Lock()
-	publishers := k.publishers
-	k.publishers = nil
-	k.mu.Unlock()
+	k.open.mu.Lock()
+	all := k.open.all
+	k.open.all = nil
+	k.open.mu.Unlock()
 	var err error
-	for _, p := range publishers {
+	for _, p := range all {
 		err = errors.Join(err, p.close(ctx))
 	}
 	k.transport.CloseIdleConnections()

@@ -39,6 +39,23 @@ type commitMetadata struct {
 	Marks json.RawMessage `json:"marks,omitempty"`
 }
 
+// committed is what a group has stored for a partition.
+type committed struct {
+	commitMetadata
+	second int64 // the offset; below 0 where nothing is stored
+}
+
+func committedOf(p kafka.OffsetFetchPartition) committed {
+	c := committed{commitMetadata{First: p.CommittedOffset}, p.CommittedOffset}
+	if err := json.Unmarshal([]byte(p.Metadata), &c.commitMetadata); err != nil {
+		c.commitMetadata = commitMetadata{First: p.CommittedOffset}
+	}
+	return c
+}
+
+// reached is an offset that the log had reached.
+func (c *committed) reached() int64 { return max(c.First, c.End, c.second) }
+
 // metadata is written by hand: encoding/json would write the marks in its own
 // way, which may be longer.
 func metadata(c pipeline.Cursors, end int64) (string, error) {
@@ -87,27 +104,20 @@ func (p *kafkaPartition) loadOnce(ctx context.Context) error {
 	if stored.Error != nil {
 		return stored.Error
 	}
-	meta := commitMetadata{First: stored.CommittedOffset}
-	if err := json.Unmarshal([]byte(stored.Metadata), &meta); err != nil {
-		meta = commitMetadata{First: stored.CommittedOffset}
-	}
-	known := max(meta.First, meta.End, stored.CommittedOffset)
-	start, end, err := p.k.boundsFrom(ctx, topic, p.id, known)
+	c := committedOf(stored)
+	start, end, err := p.k.boundsFrom(ctx, topic, p.id, c.reached())
 	if err != nil {
 		return err
 	}
 	p.end = end
 	p.cursors = pipeline.Cursors{First: start, Second: start}
-	if stored.CommittedOffset < 0 {
+	switch {
+	case c.second < 0:
 		p.gap = beginsAt(start)
-		return nil
-	}
-	if known > end {
-		p.gap = fmt.Sprintf("the log ends at offset %d, but had reached %d: it lost its tail, or the topic was made anew", end, known)
-		return nil
-	}
-	p.cursors = pipeline.Cursors{
-		First: max(meta.First, stored.CommittedOffset), Second: stored.CommittedOffset, Marks: string(meta.Marks),
+	case c.reached() > end:
+		p.gap = fmt.Sprintf("the log ends at offset %d, but had reached %d: it lost its tail, or the topic was made anew", end, c.reached())
+	default:
+		p.cursors = pipeline.Cursors{First: max(c.First, c.second), Second: c.second, Marks: string(c.Marks)}
 	}
 	return nil
 }

@@ -90,9 +90,9 @@ func (k *Kafka) publisher(topic string, partitions int) *kafkaPublisher {
 	for i := range p.queues {
 		p.senders.Go(func() { p.send(i) })
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.publishers = append(k.publishers, p)
+	k.open.mu.Lock()
+	defer k.open.mu.Unlock()
+	k.open.all = append(k.open.all, p)
 	return p
 }
 

@@ -49,7 +49,8 @@ func (k *Kafka) topics(replication int) []topicSpec {
 	}
 	c := &k.config
 	return []topicSpec{
-		{c.Topic, c.Partitions, false, c.Retention, keep(c.Retention, defaultRetention)},
+		{k.live, c.Partitions, false, c.Retention, keep(c.Retention, defaultRetention)},
+		{k.replayTopic(), c.Partitions, false, c.Retention, keep(c.Retention, defaultRetention)},
 		{k.positionsTopic(), 1, true, 0, settings(map[string]string{
 			"cleanup.policy": "compact", "segment.ms": "3600000", "min.cleanable.dirty.ratio": "0.2"})},
 		{k.preparedTopic(), 1, false, c.PreparedRetention, keep(c.PreparedRetention, preparedRetention)},
@@ -59,8 +60,9 @@ func (k *Kafka) topics(replication int) []topicSpec {
 
 // EnsureTopics is the preflight of the log: it looks for the brokers and the
 // topics, makes missing topics where create is set, and reports everything that
-// is wrong, or weaker than the guarantees need, with its fix. The error is for
-// what kept it from looking; ctx bounds it.
+// is wrong, or weaker than the guarantees need, with its fix. What is wrong with
+// the topic of replays is a warning to who does not replay: live changes need
+// nothing of it. The error is for what kept it from looking; ctx bounds it.
 func (k *Kafka) EnsureTopics(ctx context.Context, create bool) ([]pipeline.Finding, error) {
 	findings, reached := k.checkBrokers(ctx)
 	if !reached {
@@ -84,6 +86,9 @@ func (k *Kafka) EnsureTopics(ctx context.Context, create bool) ([]pipeline.Findi
 		if err != nil {
 			return findings, err
 		}
+		if spec.name == k.replayTopic() && spec.name != k.config.Topic {
+			found = onlyWarned(found)
+		}
 		findings = append(findings, found...)
 	}
 	more, err := k.checkOffsets(ctx, meta)
@@ -92,6 +97,16 @@ func (k *Kafka) EnsureTopics(ctx context.Context, create bool) ([]pipeline.Findi
 
 func refused(check, problem, fix string) pipeline.Finding {
 	return pipeline.Finding{Severity: pipeline.Refusal, Check: check, Problem: problem, Fix: fix}
+}
+
+// onlyWarned makes warnings of refusals.
+func onlyWarned(findings []pipeline.Finding) []pipeline.Finding {
+	for i := range findings {
+		if f := &findings[i]; f.Severity == pipeline.Refusal {
+			f.Severity, f.Problem = pipeline.Warning, f.Problem+"; until this is mended nothing can be replayed"
+		}
+	}
+	return findings
 }
 
 // checkBrokers asks each given broker by itself, to name those that do not answer.
