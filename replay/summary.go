@@ -1,0 +1,58 @@
+package replay
+
+import (
+	"errors"
+	"time"
+)
+
+// Summary is what a replay did, for a program to read: cmd/replay prints it as
+// one JSON object. It is of the whole replay, by all processes that had a part.
+type Summary struct {
+	Kind    string   `json:"kind"`           // the source: log, binlog, table, keys, dead
+	What    []string `json:"what,omitempty"` // what was read, for people
+	Started string   `json:"started"`        // RFC 3339, UTC
+	Result  string   `json:"result"`         // "done", "stopped" (can be resumed) or "failed" (can be resumed)
+	Error   string   `json:"error,omitempty"`
+	Phase   Phase    `json:"phase"` // "reading", "draining" (all is published) or "done"
+	Rows    int64    `json:"rows"`  // rows, changes or lines that were looked at
+	// Keys is how many keys were sent to be deleted: distinct within a chunk, so
+	// that a key of two chunks counts twice.
+	Keys   int64 `json:"keys"`
+	Chunks int64 `json:"chunks"`
+	// ChunksRedone is at most how many chunks were published twice: one for each
+	// process that was killed.
+	ChunksRedone int64 `json:"chunks_redone"`
+	Records      int64 `json:"records"` // appended to the log
+	Bytes        int64 `json:"bytes"`   // of those records
+	// Seconds is how long processes were at work; KeysPerSecond is the mean.
+	Seconds       float64 `json:"seconds"`
+	KeysPerSecond float64 `json:"keys_per_second"`
+	// PacedSeconds is for how long chunks were held back, by reason: "live" (live
+	// deletes were late), "redis" (it was slow or gone), "backlog" (the replay's own
+	// deletes were behind), "rate" (the greatest rate that was asked for), "adapting"
+	// (the rate was still growing).
+	PacedSeconds map[string]float64 `json:"paced_seconds,omitempty"`
+	DeadLetters  int64              `json:"dead_letters"`
+	OldPatterns  []string           `json:"old_patterns,omitempty"` // globs of the old schema that were swept
+}
+
+func (r *Run) summary(err error) Summary {
+	s, c := r.State, r.State.Counts()
+	sum := Summary{
+		Kind: s.Job().Kind, What: s.Job().What, Started: s.Started.UTC().Format(time.RFC3339),
+		Result: "done", Phase: s.Phase(), Rows: c.Rows, Keys: c.Keys, Chunks: c.Chunks, ChunksRedone: c.Redone,
+		Records: c.Records, Bytes: c.Bytes, Seconds: c.Seconds, PacedSeconds: c.Paced, DeadLetters: c.DeadLetters,
+		OldPatterns: s.Owed.Patterns,
+	}
+	if c.Seconds > 0 {
+		sum.KeysPerSecond = float64(c.Keys) / c.Seconds
+	}
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrStopped):
+		sum.Result = "stopped"
+	default:
+		sum.Result, sum.Error = "failed", err.Error()
+	}
+	return sum
+}
