@@ -23,6 +23,9 @@ type Pages struct {
 	// Progress returns how far the passes are, of all partitions and processes.
 	// nil where this process cannot say.
 	Progress func(ctx context.Context) (Progress, error)
+	// Log returns the embedded log that this process has open; nil while it has
+	// none. nil is a process that never has one.
+	Log func() *OpenLog
 }
 
 // Progress is how far the passes are at one time.
@@ -41,6 +44,7 @@ const index = `
           200 where that one may serve fills now, 503 where not
 /wait     ?gtid=SET&timeout=5s: 200 once every key that these transactions made
           stale was deleted, 504 at the time-out; &pass=second for the second pass
+/log/     for replay, which asks here while this process has an embedded log open
 `
 
 // Handler answers the requests; / lists what there is.
@@ -53,6 +57,7 @@ func (p *Pages) Handler() http.Handler {
 	mux.HandleFunc("GET /readyz", p.ready)
 	mux.HandleFunc("GET /readers", p.readers)
 	mux.Handle("GET /wait", newWaiter(p.Progress))
+	logPages{p.Log}.handle(mux)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { text(w, p.Title+index) })
 	return mux
 }

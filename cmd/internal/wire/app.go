@@ -25,9 +25,11 @@ type App struct {
 
 	watching   atomic.Pointer[watching]      // once the readers are watched
 	redis      atomic.Pointer[deleter.Redis] // once deletes are made
+	openLog    atomic.Pointer[admin.OpenLog] // once an embedded log is open
 	registry   *prometheus.Registry
 	adminAddr  string
-	adminExact bool // it was given by -admin, so it must not be changed
+	adminExact bool   // it was given by -admin, so it must not be changed
+	listening  string // the admin address as it is
 }
 
 // newApp reads the configuration and the key schema. The error lists every

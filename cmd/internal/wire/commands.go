@@ -79,6 +79,7 @@ func (a *App) runEmbedded(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
+	a.showLog(log)
 	a.awaitSource()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
@@ -88,5 +89,6 @@ func (a *App) runEmbedded(ctx context.Context) (err error) {
 		return a.invalidate(ctx, log.Consumer(consumerName(a.Config)), log.DeadLetters())
 	})
 	err = g.Wait()
+	a.openLog.Store(nil)
 	return errors.Join(err, log.Close())
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/doubletap-cdc/doubletap/admin"
 	"github.com/doubletap-cdc/doubletap/bus"
 	"github.com/doubletap-cdc/doubletap/config"
 )
@@ -14,6 +15,15 @@ import (
 func (a *App) openEmbedded() (*bus.Embedded, error) {
 	c := a.Config.Log.Embedded
 	return bus.OpenEmbedded(bus.EmbeddedConfig{Dir: c.Dir, Retain: c.Retain, Logger: a.Log, Hooks: a.Hooks})
+}
+
+// showLog lets replay, verify and explain ask this process for what it has open.
+func (a *App) showLog(log *bus.Embedded) {
+	dir := a.Config.Log.Embedded.Dir
+	a.openLog.Store(&admin.OpenLog{History: log.History(), Dir: dir})
+	if err := admin.TellAddr(dir, a.listening); err != nil {
+		a.Log.Warn("replay has to be told the admin address", "err", err)
+	}
 }
 
 // openKafka makes the log in Kafka; it does not connect.

@@ -26,7 +26,8 @@ func (a *App) serve(ctx context.Context, c Command) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
-	a.Log.Info("admin is listening", "addr", listener.Addr().String())
+	a.listening = listener.Addr().String()
+	a.Log.Info("admin is listening", "addr", a.listening)
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, ctx := errgroup.WithContext(ctx)
@@ -44,7 +45,7 @@ func (a *App) serve(ctx context.Context, c Command) error {
 func (a *App) pages(c Command) *admin.Pages {
 	p := &admin.Pages{Title: c.Name + " " + version(), Registry: a.registry, Ready: a.Ready, Readers: a.readerPage}
 	if c.Deletes {
-		p.Progress = a.progress
+		p.Progress, p.Log = a.progress, a.openLog.Load
 	}
 	return p
 }
