@@ -49,6 +49,13 @@ func (r *Rule) KeyColumns() []string { return r.template.cols }
 // then those of columns:, then those of when:.
 func (r *Rule) Columns() []string { return r.columns }
 
+// Conditional says whether the rule has a condition (when:).
+func (r *Rule) Conditional() bool { return r.when != nil }
+
+// ComparesImages says whether the rule's condition reads op, or one image by its
+// name: it cannot be answered for a row by itself, which nobody has changed.
+func (r *Rule) ComparesImages() bool { return r.when != nil && r.when.images }
+
 // complete derives what follows from the rule's fields.
 func (r *Rule) complete() {
 	r.db, r.table = nameTokens(r.dbGlob), nameTokens(r.tableGlob)

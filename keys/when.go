@@ -39,6 +39,7 @@ type when struct {
 	program   *vm.Program
 	refs      []ref
 	canonical string // tokens, for the schema's hash
+	images    bool   // it reads op, or one image by its name
 }
 
 // opVariable is the variable that op is compiled to: not a name users can write.
@@ -79,7 +80,8 @@ func compileWhen(src string) (*when, error) {
 	if err != nil {
 		return nil, exprError(err)
 	}
-	return &when{program: program, refs: c.refs, canonical: canonical}, nil
+	named := func(r ref) bool { return r.image != thisImage }
+	return &when{program: program, refs: c.refs, canonical: canonical, images: c.usesOp || slices.ContainsFunc(c.refs, named)}, nil
 }
 
 // exprError keeps the first line of the library's errors: the rest is a

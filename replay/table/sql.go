@@ -1,0 +1,95 @@
+package table
+
+import (
+	"encoding/hex"
+	"strings"
+)
+
+// backtick quotes a name.
+func backtick(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
+
+// quote makes a literal of text in UTF-8, whatever is in it and whatever the
+// session's sql_mode.
+func quote(text string) string { return "_utf8mb4 X'" + hex.EncodeToString([]byte(text)) + "'" }
+
+// chunkSQL is the statement that reads up to limit rows behind after, up to until.
+// The key is forced: with ORDER BY and LIMIT the optimizer may think otherwise, and
+// then each chunk would sort the rest of the table.
+func (t *table) chunkSQL(exprs []string, after, until []string, limit string) string {
+	var b strings.Builder
+	b.WriteString("SELECT ")
+	b.WriteString(strings.Join(exprs, ", "))
+	b.WriteString(t.from())
+	sep := " WHERE "
+	if after != nil {
+		b.WriteString(sep + t.key.beyond(after))
+		sep = " AND "
+	}
+	if until != nil {
+		b.WriteString(sep + t.key.upTo(until))
+	}
+	b.WriteString(" ORDER BY " + t.key.order(false) + " LIMIT " + limit)
+	return b.String()
+}
+
+func (t *table) from() string {
+	return " FROM " + t.path() + " FORCE INDEX (" + backtick(t.key.name) + ")"
+}
+
+func (t *table) path() string { return backtick(t.db) + "." + backtick(t.name) }
+
+// order is the ORDER BY in which the index stands, or the reverse.
+func (k *key) order(reverse bool) string {
+	cols := make([]string, len(k.columns))
+	for i, c := range k.columns {
+		cols[i] = backtick(c.name)
+		if c.desc != reverse {
+			cols[i] += " DESC"
+		}
+	}
+	return strings.Join(cols, ", ")
+}
+
+// beyond is the condition for keys behind one: for two columns
+//
+//	a >= x AND (a > x OR (a = x AND b > y))
+//
+// MySQL does not use an index for (a, b) > (x, y). The bound on the first column
+// follows from the rest; it is there for optimizers that do not see it.
+func (k *key) beyond(literals []string) string { return k.compare(literals, 0, ">", ">") }
+
+// upTo is the condition for keys up to and with one.
+func (k *key) upTo(literals []string) string { return k.compare(literals, 0, "<", "<=") }
+
+func (k *key) compare(literals []string, i int, op, last string) string {
+	c, v := k.columns[i], literals[i]
+	name := backtick(c.name)
+	if i == len(k.columns)-1 {
+		return name + " " + c.turned(last) + " " + v
+	}
+	cond := "(" + name + " " + c.turned(op) + " " + v + " OR (" + name + " = " + v + " AND " + k.compare(literals, i+1, op, last) + "))"
+	if i == 0 {
+		cond = name + " " + c.turned(op+"=") + " " + v + " AND " + cond
+	}
+	return cond
+}
+
+// turned is a comparison as the column's direction in the index has it.
+func (c *keyColumn) turned(op string) string {
+	if !c.desc {
+		return op
+	}
+	if op[0] == '<' {
+		return ">" + op[1:]
+	}
+	return "<" + op[1:]
+}
+
+// is is the condition for one key.
+func (k *key) is(literals []string) string {
+	parts := make([]string, len(k.columns))
+	for i, c := range k.columns {
+		parts[i] = backtick(c.name) + " = " + literals[i]
+	}
+	return strings.Join(parts, " AND ")
+}

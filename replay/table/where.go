@@ -1,0 +1,105 @@
+package table
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/go-mysql-org/go-mysql/mysql"
+
+	"github.com/doubletap-cdc/doubletap/pipeline"
+)
+
+// checkWhere refuses what would not stay within the parentheses that a condition
+// is put in. The server does not take several statements at once in any case; this
+// is for mistakes, which must not widen or narrow what is replayed.
+func checkWhere(where string) error {
+	fail := func(why string) error { return fmt.Errorf("the condition %q %s", where, why) }
+	if where == "" {
+		return nil
+	}
+	word, _, _ := strings.Cut(strings.TrimSpace(where), " ")
+	switch {
+	case word == "":
+		return errors.New("the condition is empty: leave it out to replay all rows")
+	case strings.EqualFold(word, "where"):
+		return fail("begins with WHERE: give what comes after it")
+	case strings.EqualFold(word, "select"):
+		return fail("is a query: give what would come after WHERE")
+	}
+	open := 0
+	for i := 0; i < len(where); i++ {
+		rest := where[i:]
+		switch c := where[i]; {
+		case c == '\'' || c == '"' || c == '`':
+			n := quoted(rest)
+			if n < 0 {
+				return fail("has a quote " + string(c) + " that is not closed")
+			}
+			i += n - 1
+		case c == '(':
+			open++
+		case c == ')':
+			if open--; open < 0 {
+				return fail("closes a parenthesis that it did not open")
+			}
+		case c == ';':
+			return fail("has a ; : give one condition")
+		case c == '#' || strings.HasPrefix(rest, "/*") || strings.HasPrefix(rest, "--"):
+			return fail("has a comment (a double minus counts as one): leave it out")
+		case c == 0:
+			return fail("has a zero byte")
+		}
+	}
+	if open > 0 {
+		return fail("opens a parenthesis that it does not close")
+	}
+	return nil
+}
+
+// quoted returns the length of the quoted text at the start of s, -1 if it does
+// not end. A quote within is doubled, or escaped, but for names.
+func quoted(s string) int {
+	for i := 1; i < len(s); i++ {
+		switch {
+		case s[i] == '\\' && s[0] != '`':
+			i++
+		case s[i] != s[0]:
+		case i+1 < len(s) && s[i+1] == s[0]:
+			i++
+		default:
+			return i + 1
+		}
+	}
+	return -1
+}
+
+// tryWhere has the server look at a condition.
+func tryWhere(ctx context.Context, c Conn, t *table, where string, now int64) error {
+	if err := setNow(ctx, c, now); err != nil {
+		return err
+	}
+	err := c.Query(ctx, "EXPLAIN SELECT 1 FROM "+t.path()+" WHERE ("+where+")", nil)
+	my, ok := errors.AsType[*mysql.MyError](err)
+	if !ok || passing[my.Code] {
+		return err
+	}
+	hint := "it is put after WHERE, such as: price > 10 AND status = 'new'"
+	if my.Code == codeBadColumn {
+		hint = "the columns are " + strings.Join(t.columnNames(), ", ") + "; text stands in single quotes"
+	}
+	return fmt.Errorf("the condition %q: the server says %q; %s: %w", where, my.Message, hint, pipeline.ErrFatal)
+}
+
+const codeBadColumn = 1054
+
+// setNow stops the session's clock, so that a condition means the same in every
+// chunk.
+func setNow(ctx context.Context, c Conn, now int64) error {
+	if err := c.Query(ctx, "SET SESSION timestamp = "+strconv.FormatInt(now, 10), nil); err != nil {
+		return fmt.Errorf("set the time for the condition: %w", err)
+	}
+	return nil
+}
