@@ -1,0 +1,177 @@
+// Package progress shows how far a replay is: a bar on a terminal, and plain
+// lines elsewhere, such as in a log or a CI job. It is apart from package replay
+// so that the core needs no terminal library.
+package progress
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+
+	"github.com/doubletap-cdc/doubletap/replay"
+)
+
+// Display shows progress. Its methods are called by one goroutine at a time; Show
+// is what replay.Run.Progress wants.
+type Display struct {
+	w     io.Writer
+	width int // of the terminal; 0 where it is none
+	bar   *progressbar.ProgressBar
+	phase replay.Phase
+	shown time.Time
+	last  string
+}
+
+const (
+	steps     = 10_000 // of the bar
+	barWidth  = 24
+	barFrame  = len(" 100% |") + len("|  ") + 2 // what stands beside the bar; the last column stays free
+	lineEvery = 5 * time.Second
+)
+
+// New returns a Display that writes to w: a bar if that is a terminal.
+func New(w io.Writer) *Display {
+	d := &Display{w: w}
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) { //nolint:gosec // a file descriptor is small
+		return d
+	}
+	// Where the width is not known, the text is kept short enough for any.
+	d.width = 80
+	if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 { //nolint:gosec // as above
+		d.width = width
+	}
+	return d
+}
+
+// Show shows p. What cannot be written is lost: a replay does not end for that.
+func (d *Display) Show(p replay.Progress) {
+	if d.width == 0 {
+		d.line(p)
+		return
+	}
+	if d.bar == nil {
+		d.bar = newBar(d.w, p.Done < 0)
+	}
+	d.bar.Describe(cut(Text(p), d.width-barWidth-barFrame))
+	at := int64(0)
+	if p.Done >= 0 {
+		// Never the last step: the library ends the bar there, and the passes are
+		// still at work when all is published.
+		at = min(int64(p.Done*steps), steps-1)
+	}
+	_ = d.bar.Set64(at)
+}
+
+func newBar(w io.Writer, unknown bool) *progressbar.ProgressBar {
+	length := int64(steps)
+	if unknown {
+		length = -1 // a spinner
+	}
+	return progressbar.NewOptions64(length,
+		progressbar.OptionSetWriter(w),
+		progressbar.OptionSetWidth(barWidth),
+		progressbar.OptionSetPredictTime(false), // ours knows about the pace
+		progressbar.OptionSetElapsedTime(false),
+		progressbar.OptionShowDescriptionAtLineEnd(),
+		progressbar.OptionUseANSICodes(true),
+		progressbar.OptionSetRenderBlankState(true),
+		progressbar.OptionSpinnerType(14),
+		progressbar.OptionSetTheme(progressbar.Theme{Saucer: "#", SaucerPadding: " ", BarStart: "|", BarEnd: "|"}),
+	)
+}
+
+// line writes a line now and then, and whenever the phase changes.
+func (d *Display) line(p replay.Progress) {
+	now := time.Now()
+	if p.Phase == d.phase && now.Sub(d.shown) < lineEvery {
+		return
+	}
+	d.phase, d.shown = p.Phase, now
+	text := Text(p)
+	if p.Phase == replay.Reading && p.Done >= 0 {
+		text = fmt.Sprintf("%d%%: %s", int(p.Done*100), text)
+	}
+	if text != d.last {
+		d.last = text
+		_, _ = fmt.Fprintln(d.w, text)
+	}
+}
+
+// End leaves the bar as it is and goes to a new line.
+func (d *Display) End() {
+	if d.bar != nil {
+		_ = d.bar.Exit()
+		_, _ = fmt.Fprintln(d.w)
+		d.bar = nil
+	}
+}
+
+// Text says in one line what p says, without the share that is done.
+func Text(p replay.Progress) string {
+	switch p.Phase {
+	case replay.Done:
+		return fmt.Sprintf("done: %s keys of %s rows", Number(p.Keys), Number(p.Rows))
+	case replay.Draining:
+		return fmt.Sprintf("all is published; still to delete: first pass %s records, second pass %s records",
+			Number(p.Backlog.First), Number(p.Backlog.Second))
+	case replay.Reading:
+	}
+	parts := []string{Number(p.Keys) + " keys", Number(int64(p.Rate)) + " keys/s"}
+	if p.Left >= 0 {
+		parts = append(parts, left(p.Left)+" left")
+	}
+	text := strings.Join(parts, ", ")
+	switch {
+	case p.Pace.Stopped && p.Pace.Reason != "":
+		text += "; waiting: " + p.Pace.Reason
+	case p.Pace.Reason != "":
+		text += "; slower: " + p.Pace.Reason
+	}
+	return text
+}
+
+// left rounds to what an estimate is worth.
+func left(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return d.Round(time.Second).String()
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
+	}
+	return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
+}
+
+// Number writes n in groups of three digits.
+func Number(n int64) string {
+	digits := strconv.FormatInt(n, 10)
+	sign := ""
+	if n < 0 {
+		sign, digits = "-", digits[1:]
+	}
+	var b strings.Builder
+	for i, c := range digits {
+		if i > 0 && (len(digits)-i)%3 == 0 {
+			b.WriteByte(',')
+		}
+		b.WriteRune(c)
+	}
+	return sign + b.String()
+}
+
+// cut shortens a text to a number of characters, so that a line of the bar does
+// not become two.
+func cut(text string, n int) string {
+	n = max(n, 20)
+	runes := []rune(text)
+	if len(runes) <= n {
+		return text
+	}
+	return string(runes[:n-1]) + "…"
+}

@@ -1,0 +1,100 @@
+package progress
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/doubletap-cdc/doubletap/replay"
+)
+
+func TestText(t *testing.T) {
+	reading := replay.Progress{Phase: replay.Reading, Keys: 1234567, Rate: 20123.4, Done: 0.25, Left: 3*time.Minute + 4*time.Second}
+	for _, c := range []struct {
+		name string
+		p    func(*replay.Progress)
+		want string
+	}{
+		{"all is well", func(*replay.Progress) {}, "1,234,567 keys, 20,123 keys/s, 3m04s left"},
+		{"seconds", func(p *replay.Progress) { p.Left = 4400 * time.Millisecond }, "1,234,567 keys, 20,123 keys/s, 4s left"},
+		{"hours", func(p *replay.Progress) { p.Left = 26*time.Hour + 5*time.Minute }, "1,234,567 keys, 20,123 keys/s, 26h05m left"},
+		{"nobody knows when", func(p *replay.Progress) { p.Left = -1 }, "1,234,567 keys, 20,123 keys/s"},
+		{"slowed down", func(p *replay.Progress) { p.Pace.Reason = "Redis answers in 9ms" }, "1,234,567 keys, 20,123 keys/s, 3m04s left; slower: Redis answers in 9ms"},
+		{"stopped", func(p *replay.Progress) {
+			p.Left, p.Pace = -1, replay.PaceView{Stopped: true, Reason: "live deletes are 2s late"}
+		}, "1,234,567 keys, 20,123 keys/s; waiting: live deletes are 2s late"},
+		{"draining", func(p *replay.Progress) { p.Phase, p.Backlog = replay.Draining, replay.Backlog{First: 5, Second: 1000} },
+			"all is published; still to delete: first pass 5 records, second pass 1,000 records"},
+		{"done", func(p *replay.Progress) { p.Phase, p.Rows = replay.Done, 999 }, "done: 1,234,567 keys of 999 rows"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := reading
+			c.p(&p)
+			if got := Text(p); got != c.want {
+				t.Errorf("got  %s\nwant %s", got, c.want)
+			}
+		})
+	}
+}
+
+// TestLines: where there is no terminal a line comes every few seconds, and at
+// once when the phase changes; nothing moves the cursor.
+func TestLines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		d := New(&out)
+		p := replay.Progress{Phase: replay.Reading, Done: 0.5, Left: -1}
+		for range 20 { // 10 s
+			p.Keys += 1000
+			d.Show(p)
+			time.Sleep(500 * time.Millisecond)
+		}
+		p.Phase = replay.Draining
+		d.Show(p)
+		d.End()
+		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+		if len(lines) != 3 || !strings.HasPrefix(lines[0], "50%: 1,000 keys") || !strings.HasPrefix(lines[1], "50%: 11,000 keys") || !strings.HasPrefix(lines[2], "all is published") {
+			t.Errorf("lines:\n%s", out.String())
+		}
+		if strings.ContainsAny(out.String(), "\r\x1b") {
+			t.Errorf("control characters in %q", out.String())
+		}
+	})
+}
+
+// TestBar: on a terminal there is one line, which is written again and never
+// wider than the terminal.
+func TestBar(t *testing.T) {
+	for _, done := range []float64{0.5, -1} {
+		var out bytes.Buffer
+		d := &Display{w: &out, width: 100}
+		p := replay.Progress{Phase: replay.Reading, Keys: 5000, Rate: 100, Done: done, Left: -1}
+		p.Pace.Reason = strings.Repeat("slow ", 50)
+		d.Show(p)
+		p.Keys = 6000
+		d.Show(p)
+		if strings.Contains(out.String(), "\n") {
+			t.Errorf("done %v: more than one line: %q", done, out.String())
+		}
+		for _, line := range strings.FieldsFunc(out.String(), func(r rune) bool { return r == '\r' || r == '\x1b' }) {
+			if n := len([]rune(line)); n > 100 {
+				t.Errorf("done %v: %d characters: %q", done, n, line)
+			}
+		}
+		if !strings.Contains(out.String(), "6,000 keys") || done > 0 && !strings.Contains(out.String(), "50%") {
+			t.Errorf("done %v: %q", done, out.String())
+		}
+		// All is published, and the passes are at work: the bar is not at its end.
+		p.Phase, p.Done = replay.Draining, 1
+		d.Show(p)
+		if strings.Contains(out.String(), "\n") || done > 0 && strings.Contains(out.String(), "100%") {
+			t.Errorf("done %v: the bar ended while draining: %q", done, out.String())
+		}
+		d.End()
+		if !strings.HasSuffix(out.String(), "\n") {
+			t.Errorf("done %v: no end of line: %q", done, out.String())
+		}
+	}
+}
