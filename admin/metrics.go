@@ -2,7 +2,6 @@ package admin
 
 import (
 	"runtime"
-	"strings"
 	"sync"
 	"time"
 
@@ -37,25 +36,8 @@ type Metrics struct {
 	prepared      prometheus.Gauge
 	forgotten     prometheus.Counter
 
-	owned     prometheus.Gauge
-	fetched   prometheus.Counter
-	behind    *prometheus.GaugeVec
-	pending   *prometheus.GaugeVec
-	deletes   *prometheus.CounterVec
-	keys      *prometheus.CounterVec
-	sweeps    *prometheus.CounterVec
-	swept     *prometheus.CounterVec
-	latency   *prometheus.HistogramVec
-	skipped   prometheus.Counter
-	refused   prometheus.Counter
-	over      *prometheus.CounterVec
-	letters   prometheus.Counter
-	whens     prometheus.Counter
-	schemas   prometheus.Counter
-	retries   *prometheus.CounterVec
-	mu        sync.Mutex
-	saved     time.Time
-	partition map[string]bool // that are owned
+	mu    sync.Mutex
+	saved time.Time
 }
 
 // latencyBuckets reach from half a millisecond to an hour: the first delete is
@@ -67,8 +49,8 @@ var latencyBuckets = []float64{
 
 // NewMetrics registers all metrics at reg and returns the hooks that feed them.
 func NewMetrics(reg prometheus.Registerer) (*Metrics, pipeline.Hooks) {
-	f := factory{reg}
-	m := &Metrics{partition: map[string]bool{}, saved: time.Now()}
+	f := factory{reg, prefix, ""}
+	m := &Metrics{saved: time.Now()}
 	m.build = f.gauges("build_info", "Always 1; the labels say what runs.", "version", "goversion")
 	m.observing = f.gauge("observing", "1 in mode observe, where deletes are counted but not made.")
 
@@ -84,29 +66,9 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, pipeline.Hooks) {
 	m.prepared = f.gauge("xa_prepared", "XA transactions that are prepared and neither committed nor rolled back.")
 	m.forgotten = f.counter("xa_forgotten_total", "Prepared XA transactions whose rows are no longer remembered, because there were too many: their COMMIT invalidates everything.")
 
-	m.owned = f.gauge("partitions_owned", "Partitions that this process owns.")
-	m.fetched = f.counter("fetched_records_total", "Records read from the log by the first pass.")
-	m.behind = f.gauges("records_behind", "Records in the log that the first pass has not read.", "partition")
-	m.pending = f.gauges("pending_second_deletes", "Records between the stored cursors of the first and the second pass.", "partition")
-	m.deletes = f.counters("deletes_total", "Events whose deletes Redis has acknowledged.", "pass")
-	m.keys = f.counters("deleted_keys_total", "Keys named in acknowledged deletes, whether they existed or not.", "pass")
-	m.sweeps = f.counters("sweeps_total", "Whole-table patterns whose keys were all deleted.", "pass")
-	m.swept = f.counters("swept_keys_total", "Existing keys deleted by whole-table patterns.", "pass")
-	m.latency = f.histograms("commit_to_delete_seconds", "Time from a transaction's commit, by the source's clock, to the acknowledged delete, by this machine's.", "pass")
-	m.skipped = f.counter("second_deletes_skipped_total", "Events whose first delete was late enough to be the second one too.")
-	m.refused = f.counter("protected_keys_refused_total", "Keys not deleted because redis.protect covers them.")
-	m.over = f.counters("over_invalidations_total", "Invalidations of more keys than a change named.", "reason")
-	m.letters = f.counter("dead_letters_total", "Records put into the dead-letter log.")
-	m.whens = f.counter("when_errors_total", "Conditions of the key schema that could not be evaluated and were taken as true.")
-	m.schemas = f.counter("schema_differences_total", "Times that events of another key schema began.")
-	m.retries = f.counters("retries_total", "Failures that were tried again.", "op")
-
-	for _, pass := range []pipeline.Pass{pipeline.First, pipeline.Second} {
-		for _, v := range []*prometheus.CounterVec{m.deletes, m.keys, m.sweeps, m.swept} {
-			v.WithLabelValues(string(pass)) // a zero shows that there is nothing, not that it is unknown
-		}
-	}
-	return m, pipeline.Join(m.hooks(), newReaderMetrics(f).hooks())
+	deletes := newDeleteMetrics(f)
+	deletes.latency = f.histograms("commit_to_delete_seconds", "Time from a transaction's commit, by the source's clock, to the acknowledged delete, by this machine's.", "pass")
+	return m, pipeline.Join(m.hooks(), deletes.hooks(), newReaderMetrics(f).hooks())
 }
 
 // SetBuild says what runs.
@@ -139,23 +101,6 @@ func (m *Metrics) hooks() pipeline.Hooks {
 			m.prepared.Set(float64(open))
 			m.forgotten.Add(float64(forgotten))
 		},
-		Owned: m.own,
-		Fetched: func(i pipeline.FetchedInfo) {
-			m.fetched.Add(float64(i.Records))
-			m.set(m.behind, i.Partition, i.Behind)
-		},
-		Deleted: m.deleted,
-		Stored: func(partition string, c pipeline.Cursors) {
-			m.set(m.pending, partition, c.First-c.Second)
-		},
-		OverInvalidated: func(i pipeline.OverInfo) { m.over.WithLabelValues(reasonClass(i)).Inc() },
-		DeadLettered:    func(pipeline.DeadLetter) { m.letters.Inc() },
-		WhenErrors:      func(n int) { m.whens.Add(float64(n)) },
-		SchemaDiffers:   func(string) { m.schemas.Inc() },
-		Refused:         func(n int) { m.refused.Add(float64(n)) },
-		Retry: func(op string, _ int, _ error, _ time.Duration) {
-			m.retries.WithLabelValues(op).Inc()
-		},
 	}
 }
 
@@ -166,66 +111,4 @@ func (m *Metrics) published(i pipeline.PublishedInfo) {
 	if !i.Txn.CommittedAt.IsZero() {
 		m.lag.Set(max(0, time.Since(i.Txn.CommittedAt).Seconds()))
 	}
-}
-
-func (m *Metrics) deleted(i pipeline.DeletedInfo) {
-	if i.Skipped {
-		m.skipped.Add(float64(i.Events))
-		return
-	}
-	pass := string(i.Pass)
-	m.deletes.WithLabelValues(pass).Add(float64(i.Events))
-	m.keys.WithLabelValues(pass).Add(float64(len(i.Keys)))
-	m.sweeps.WithLabelValues(pass).Add(float64(len(i.Patterns)))
-	m.swept.WithLabelValues(pass).Add(float64(i.Swept))
-	latency := m.latency.WithLabelValues(pass)
-	for _, t := range i.Committed {
-		if !t.IsZero() {
-			latency.Observe(max(0, time.Since(t).Seconds()))
-		}
-	}
-}
-
-// own keeps the metrics of a partition from outliving its ownership.
-func (m *Metrics) own(partition string, owned bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if owned {
-		m.partition[partition] = true
-	} else {
-		delete(m.partition, partition)
-		m.behind.DeleteLabelValues(partition)
-		m.pending.DeleteLabelValues(partition)
-	}
-	m.owned.Set(float64(len(m.partition)))
-}
-
-func (m *Metrics) set(v *prometheus.GaugeVec, partition string, n int64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.partition[partition] {
-		v.WithLabelValues(partition).Set(float64(n))
-	}
-}
-
-// reasonClass puts the reason, which is for people, into one of a few classes,
-// so that the label stays small.
-func reasonClass(i pipeline.OverInfo) string {
-	if i.Rule != "" {
-		return "row" // the rule's key could not be built from a row
-	}
-	reason := strings.ToLower(i.Reason)
-	for _, c := range []struct{ class, words string }{
-		{"gap", "gap lost purged history no-longer damaged"},
-		{"start", "start"},
-		{"statement", "truncate drop alter create rename statement repair"},
-		{"row", "row column decode image"},
-	} {
-		for word := range strings.FieldsSeq(c.words) {
-			if strings.Contains(reason, strings.ReplaceAll(word, "-", " ")) {
-				return c.class
-			}
-		}
-	}
-	return "other"
 }

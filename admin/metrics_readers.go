@@ -9,15 +9,13 @@ import (
 	"github.com/doubletap-cdc/doubletap/pipeline"
 )
 
-// readerMetrics are those of what releases second deletes, and of what the
+// readerMetrics are those of the servers that are asked, and of what the
 // applications are told.
 type readerMetrics struct {
-	up, lag, behind, out *prometheus.GaugeVec
-	sourceUp             prometheus.Gauge
-	releases             *prometheus.CounterVec
-	stalls, repeats      prometheus.Counter
-	posts                prometheus.Counter
-	untrusted, trusted   *prometheus.GaugeVec
+	up, lag, behind    *prometheus.GaugeVec
+	sourceUp           prometheus.Gauge
+	posts              prometheus.Counter
+	untrusted, trusted *prometheus.GaugeVec
 
 	mu     sync.Mutex
 	posted map[string]time.Time // by partition that is owned: the newest post, or since when it is owned
@@ -28,38 +26,19 @@ func newReaderMetrics(f factory) *readerMetrics {
 	m.up = f.gauges("reader_up", "1 where the reader answers.", "reader")
 	m.lag = f.gauges("reader_lag_seconds", "Time for which the reader has lacked a transaction that the source shows, by this machine's clock.", "reader")
 	m.behind = f.gauges("reader_lag_transactions", "Transactions that the source shows and the reader does not.", "reader")
-	m.out = f.gauges("reader_out", "1 where the partition's second deletes no longer wait for the reader, and are owed to it.", "reader", "partition")
 	m.sourceUp = f.gauge("source_up", "1 where the source tells this invalidator what it shows.")
-	m.releases = f.counters("second_deletes_total", "Events that had their second delete, by what made it due.", "release")
-	m.stalls = f.counter("stalls_total", "Times that second deletes did not count because Redis had stood still.")
-	m.repeats = f.counter("stall_repeats_total", "Keys that are deleted once more because of a stall.")
 	m.posts = f.counter("watermark_posts_total", "Watermarks shown to applications.")
 	m.trusted = f.gauges("trusted", "0 where applications are told to trust no cached value of the partition.", "partition")
 	m.untrusted = f.gauges("untrusted_rules", "Rules of which applications are told to trust no cached value, where not all are meant.", "partition")
 	f.gaugeFunc("watermark_age_seconds", "Time since the watermark was posted that was not renewed for longest, of the partitions that this process owns.", m.age)
-	for _, r := range []pipeline.Release{
-		pipeline.ReleaseReaders, pipeline.ReleaseWithout, pipeline.ReleaseSource, pipeline.ReleaseFallback, pipeline.ReleaseLost,
-	} {
-		m.releases.WithLabelValues(string(r))
-	}
 	return m
 }
 
 func (m *readerMetrics) hooks() pipeline.Hooks {
 	return pipeline.Hooks{
 		ReaderAsked: m.asked,
-		ReaderOut:   m.readerOut,
 		Owned:       m.own,
 		Posted:      m.watermark,
-		Deleted: func(i pipeline.DeletedInfo) {
-			if i.Release != "" {
-				m.releases.WithLabelValues(string(i.Release)).Add(float64(i.Events))
-			}
-		},
-		Stalled: func(i pipeline.StallInfo) {
-			m.stalls.Inc()
-			m.repeats.Add(float64(i.Keys))
-		},
 	}
 }
 
@@ -75,19 +54,6 @@ func (m *readerMetrics) asked(i pipeline.ReaderInfo) {
 	m.up.WithLabelValues(i.Name).Set(up)
 	m.lag.WithLabelValues(i.Name).Set(i.Lag.Seconds())
 	m.behind.WithLabelValues(i.Name).Set(float64(i.Behind))
-}
-
-func (m *readerMetrics) readerOut(i pipeline.ReaderOutInfo) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if _, owned := m.posted[i.Partition]; !owned {
-		return
-	}
-	out := m.out.WithLabelValues(i.Reader, i.Partition)
-	out.Set(0)
-	if i.Out {
-		out.Set(1)
-	}
 }
 
 func (m *readerMetrics) watermark(partition string, w pipeline.Watermark) {
@@ -120,7 +86,6 @@ func (m *readerMetrics) own(partition string, owned bool) {
 	delete(m.posted, partition)
 	m.trusted.DeleteLabelValues(partition)
 	m.untrusted.DeleteLabelValues(partition)
-	m.out.DeletePartialMatch(prometheus.Labels{"partition": partition})
 }
 
 func (m *readerMetrics) age() float64 {

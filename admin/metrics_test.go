@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -139,17 +141,81 @@ func TestNoKeyInMetrics(t *testing.T) {
 	}
 }
 
-// TestDocumented compares the table in docs/metrics.md with the registry;
-// UPDATE=1 writes it.
-func TestDocumented(t *testing.T) {
+// registered returns all metrics there are, each with a value.
+func registered(t *testing.T) []*dto.MetricFamily {
+	t.Helper()
 	reg := prometheus.NewRegistry()
 	m, h := NewMetrics(reg)
 	m.SetBuild("v1", false)
-	exercise(h)
+	exercise(pipeline.Join(h, NewReplayMetrics(reg)))
 	all, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return all
+}
+
+// What is replayed is counted apart: nothing of it is in the metrics of live
+// events, and there is no latency.
+func TestReplayMetrics(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	_, live := NewMetrics(reg)
+	before, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := NewReplayMetrics(reg)
+	exercise(pipeline.Join(h, silent(live)))
+	after, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	replayed := 0
+	for _, f := range after {
+		switch i := slices.IndexFunc(before, func(b *dto.MetricFamily) bool { return b.GetName() == f.GetName() }); {
+		case strings.HasPrefix(f.GetName(), replayPrefix):
+			replayed++
+			if !strings.Contains(f.GetHelp(), "replay") {
+				t.Errorf("%s does not say that it is about replays: %s", f.GetName(), f.GetHelp())
+			}
+		case i < 0:
+			t.Errorf("replays make %s", f.GetName())
+		case f.GetName() != prefix+"checkpoint_age_seconds" && f.String() != before[i].String():
+			t.Errorf("a replay changes %s from %v to %v", f.GetName(), before[i], f)
+		}
+	}
+	if replayed != 19 {
+		t.Errorf("%d metrics of replays", replayed)
+	}
+	for name, want := range map[string]float64{
+		"deletes_total": 4, "deleted_keys_total": 6, "records_behind": 7, "pending_second_deletes": 5, "second_deletes_total": 3,
+		"reader_out": 1, "stall_repeats_total": 11, "dead_letters_total": 1, "retries_total": 1, "partitions_owned": 1,
+	} {
+		if got := sum(t, reg, replayPrefix+name); got != want {
+			t.Errorf("replay_%s = %v, want %v", name, got, want)
+		}
+	}
+	h.Owned("t/0", false)
+	if n := len(family(t, reg, replayPrefix+"reader_out").GetMetric()); n != 0 {
+		t.Errorf("%d reader_out outlive the partition", n)
+	}
+}
+
+// silent returns hooks that are called and do nothing, where h has any.
+func silent(h pipeline.Hooks) (none pipeline.Hooks) {
+	from, to := reflect.ValueOf(h), reflect.ValueOf(&none).Elem()
+	for i := range from.NumField() {
+		if !from.Field(i).IsNil() {
+			to.Field(i).Set(reflect.MakeFunc(from.Field(i).Type(), func([]reflect.Value) []reflect.Value { return nil }))
+		}
+	}
+	return none
+}
+
+// TestDocumented compares the table in docs/metrics.md with the registry;
+// UPDATE=1 writes it.
+func TestDocumented(t *testing.T) {
+	all := registered(t)
 	var table strings.Builder
 	table.WriteString("| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n")
 	for _, f := range all {
@@ -197,14 +263,7 @@ func TestReasonClass(t *testing.T) {
 
 // What the documents tell people to watch is there.
 func TestDocumentsNameMetricsThatExist(t *testing.T) {
-	reg := prometheus.NewRegistry()
-	m, h := NewMetrics(reg)
-	m.SetBuild("v1", false)
-	exercise(h)
-	all, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
+	all := registered(t)
 	known := map[string]bool{}
 	for _, f := range all {
 		known[f.GetName()] = true

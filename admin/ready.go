@@ -29,6 +29,7 @@ type Ready struct {
 type trouble struct {
 	reason string
 	until  time.Time // believed until then, unless told again
+	replay bool      // only a notice: live changes are handled
 }
 
 // NewReady returns a list of conditions that do not hold yet.
@@ -64,8 +65,10 @@ func (r *Ready) Conditions() (all []Condition, ready bool) {
 			delete(r.trouble, op)
 			continue
 		}
-		all = append(all, Condition{op, false, t.reason})
-		ready = false
+		if !t.replay {
+			all = append(all, Condition{op, false, t.reason})
+			ready = false
+		}
 	}
 	slices.SortFunc(all, func(a, b Condition) int { return cmp.Compare(a.Name, b.Name) })
 	return all, ready
@@ -85,16 +88,32 @@ const (
 // Hooks makes what is tried again and again a condition that does not hold, from
 // its third failure until it works again, or until 10 s after the last one.
 func (r *Ready) Hooks() pipeline.Hooks {
-	return pipeline.Join(r.readerHooks(), pipeline.Hooks{Recovered: func(op string, _ int) {
+	return pipeline.Join(r.readerHooks(), r.troubleHooks(false))
+}
+
+// ReplayHooks are for replayed events: what fails there, and a reader that is
+// out, is a notice. No condition waits for a replay.
+func (r *Ready) ReplayHooks() pipeline.Hooks {
+	return pipeline.Join(r.outHooks(), r.troubleHooks(true))
+}
+
+func (r *Ready) troubleHooks(replay bool) pipeline.Hooks {
+	name := func(op string) string {
+		if replay {
+			return "replay: " + op
+		}
+		return op
+	}
+	return pipeline.Hooks{Recovered: func(op string, _ int) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		delete(r.trouble, op)
+		delete(r.trouble, name(op))
 	}, Retry: func(op string, attempt int, err error, in time.Duration) {
 		if attempt < troubleAttempts {
 			return
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.trouble[op] = trouble{err.Error(), time.Now().Add(in + troubleLasts)}
-	}})
+		r.trouble[name(op)] = trouble{err.Error(), time.Now().Add(in + troubleLasts), replay}
+	}}
 }

@@ -28,6 +28,11 @@ func (r *Ready) Warnings() []Notice {
 		all = append(all, Notice{"reader " + reader + " is out", fmt.Sprintf(
 			"second deletes no longer wait for it in %s, and are owed to it: let no cache fill read it", list(partitions))})
 	}
+	for name, t := range r.trouble {
+		if t.replay && time.Now().Before(t.until) {
+			all = append(all, Notice{name, t.reason})
+		}
+	}
 	slices.SortFunc(all, func(a, b Notice) int { return cmp.Compare(a.Name, b.Name) })
 	return all
 }
@@ -48,18 +53,13 @@ func list(partitions map[string]bool) string {
 
 // readerHooks keep the notices about readers, and the condition Partitions.
 func (r *Ready) readerHooks() pipeline.Hooks {
-	return pipeline.Hooks{
+	return pipeline.Join(r.outHooks(), pipeline.Hooks{
 		ReaderAsked: r.asked,
 		Posted: func(partition string, w pipeline.Watermark) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.warn("trust in "+partition, len(w.Untrusted) > 0,
 				"applications are told not to trust what is cached for "+strings.Join(w.Untrusted, ", ")+" (* is all rules): deletes are late, or the source does not say how late they are")
-		},
-		ReaderOut: func(i pipeline.ReaderOutInfo) {
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			r.setOut(i.Reader, i.Partition, i.Out)
 		},
 		Owned: func(partition string, owned bool) {
 			r.mu.Lock()
@@ -69,15 +69,33 @@ func (r *Ready) readerHooks() pipeline.Hooks {
 				return
 			}
 			delete(r.warnings, "trust in "+partition)
-			for reader := range r.out { // the next owner tells of it
-				r.setOut(reader, partition, false)
-			}
 		},
 		Joined: func(partitions int) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			if partitions == 0 {
 				r.partitionsKnown()
+			}
+		},
+	})
+}
+
+// outHooks keep the notices about readers that are out.
+func (r *Ready) outHooks() pipeline.Hooks {
+	return pipeline.Hooks{
+		ReaderOut: func(i pipeline.ReaderOutInfo) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.setOut(i.Reader, i.Partition, i.Out)
+		},
+		Owned: func(partition string, owned bool) {
+			if owned {
+				return
+			}
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			for reader := range r.out { // the next owner tells of it
+				r.setOut(reader, partition, false)
 			}
 		},
 	}
