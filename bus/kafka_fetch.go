@@ -31,7 +31,7 @@ type fetchedRecord struct {
 // fetch reads a partition from an offset on. It returns after fetchWait if there
 // is nothing. Transactions' control records are left out, but their offsets count.
 func (k *Kafka) fetch(ctx context.Context, topic string, partition int, from int64) (fetched, error) {
-	return k.fetchUpTo(ctx, topic, partition, from, fetchBytes)
+	return k.fetchUpTo(ctx, topic, partition, from, k.atOnce)
 }
 
 // fetchUpTo is fetch with a limit, in bytes as Kafka stores them: compressed. One

@@ -8,6 +8,10 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
+// replayFetch makes an invalidator handle replayed records in smaller steps than
+// live ones, which have to wait for a processor in between.
+const replayFetch = 64 << 10
+
 // Replay returns the log of replays: a topic of its own beside the live one, with
 // as many partitions, so that live changes never queue behind what is replayed.
 // Positions, Prepared and DeadLetters are those of the live log; Publisher,
@@ -21,7 +25,7 @@ import (
 func (k *Kafka) Replay() *Kafka {
 	r := &Kafka{
 		config: k.config, logger: k.logger, transport: k.transport, dialer: k.dialer, producing: k.producing, reading: k.reading,
-		settle: k.settle, compression: k.compression, live: k.live, open: k.open,
+		settle: k.settle, compression: k.compression, atOnce: replayFetch, live: k.live, open: k.open,
 	}
 	r.config.Topic = k.replayTopic()
 	return r
