@@ -14,9 +14,9 @@ import (
 type class uint8
 
 const (
-	unordered class = iota // they cannot: FLOAT and DOUBLE, and what has no order
+	unordered class = iota // they cannot: FLOAT and DOUBLE, SET, and what has no order
 	number                 // the digits
-	member                 // ENUM, SET and BIT: their number, by which they are sorted
+	member                 // ENUM: its number, by which it is sorted, see enum.go
 	moment                 // quoted text, which the server understands as it printed it
 	text                   // the bytes in the column's own character set
 	octets                 // the bytes
@@ -24,9 +24,9 @@ const (
 
 func classOf(c *column) class {
 	switch c.typ {
-	case "tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "year":
+	case "tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "year", "bit":
 		return number
-	case "enum", "set", "bit":
+	case "enum":
 		return member
 	case "date", "datetime", "timestamp", "time", "uuid", "inet4", "inet6":
 		return moment
@@ -46,11 +46,15 @@ func (c *column) keyExpr() string {
 	switch classOf(c) {
 	case member:
 		return name + " + 0"
+	case number:
+		if c.typ == "bit" {
+			return name + " + 0" // else bytes are sent
+		}
 	case text:
 		if c.charset != "utf8mb4" && c.charset != "utf8mb3" && c.charset != "utf8" && c.charset != "ascii" {
 			return "CAST(" + name + " AS BINARY)"
 		}
-	case unordered, number, moment, octets:
+	case unordered, moment, octets:
 	}
 	return name
 }
@@ -93,18 +97,8 @@ func (c *column) valueExpr() (expr, survived string) {
 
 // kind is what the column's values are in an event.
 func (c *column) kind() keys.Kind {
-	switch classOf(c) {
-	case number:
+	if classOf(c) == number || c.typ == "float" || c.typ == "double" {
 		return keys.Number
-	case member:
-		if c.typ == "bit" {
-			return keys.Number
-		}
-	case unordered:
-		if c.typ == "float" || c.typ == "double" {
-			return keys.Number
-		}
-	case moment, text, octets:
 	}
 	return keys.Text
 }
@@ -130,10 +124,13 @@ func (c *column) form() form {
 	case text, member:
 		return asUTF8
 	case unordered:
-		if c.typ == "float" {
+		switch c.typ {
+		case "float":
 			return asFloat
+		case "double":
+			return asDouble
 		}
-		return asDouble
+		return asUTF8 // SET
 	case moment:
 	}
 	return asIs

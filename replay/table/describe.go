@@ -23,7 +23,7 @@ type table struct {
 
 // column is one as information_schema describes it.
 type column struct {
-	name, typ, full    string // "int", "int(10) unsigned zerofill"
+	name, typ, full    string // "int", "int(10) unsigned zerofill"; "enum", "enum('a','B')"
 	charset, collation string // empty where it is not text
 	notNull            bool
 	scale              int // of a DECIMAL
@@ -80,7 +80,7 @@ func describe(ctx context.Context, c Conn, db, name string) (*table, error) {
 		scale, _ := strconv.Atoi(string(v[6]))
 		width, _ := strconv.Atoi(string(v[7]))
 		t.columns = append(t.columns, column{
-			name: string(v[0]), typ: strings.ToLower(string(v[1])), full: strings.ToLower(string(v[2])), notNull: string(v[3]) == "NO",
+			name: string(v[0]), typ: strings.ToLower(string(v[1])), full: string(v[2]), notNull: string(v[3]) == "NO",
 			charset: string(v[4]), collation: string(v[5]), scale: scale, width: width,
 		})
 		return nil
@@ -154,7 +154,7 @@ func (t *table) describeKeys(ctx context.Context, c Conn, where string) error {
 		case !col.notNull:
 			why = fmt.Sprintf("has column %q, which may be NULL", v[1])
 		case classOf(col) == unordered:
-			why = fmt.Sprintf("has column %q of type %s, which cannot be compared with exactness", v[1], strings.ToUpper(col.typ))
+			why = fmt.Sprintf("has column %q of type %s, whose values cannot be compared exactly in the order of the index", v[1], strings.ToUpper(col.typ))
 		}
 		k.columns = append(k.columns, keyColumn{column: col, desc: string(v[3]) == "D"})
 		return nil

@@ -63,15 +63,21 @@ func (k *key) upTo(literals []string) string { return k.compare(literals, 0, "<"
 
 func (k *key) compare(literals []string, i int, op, last string) string {
 	c, v := k.columns[i], literals[i]
-	name := backtick(c.name)
 	if i == len(k.columns)-1 {
-		return name + " " + c.turned(last) + " " + v
+		return c.compare(c.turned(last), v)
 	}
-	cond := "(" + name + " " + c.turned(op) + " " + v + " OR (" + name + " = " + v + " AND " + k.compare(literals, i+1, op, last) + "))"
+	cond := "(" + c.compare(c.turned(op), v) + " OR (" + c.compare("=", v) + " AND " + k.compare(literals, i+1, op, last) + "))"
 	if i == 0 {
-		cond = name + " " + c.turned(op+"=") + " " + v + " AND " + cond
+		cond = c.compare(c.turned(op+"="), v) + " AND " + cond
 	}
 	return cond
+}
+
+func (c *keyColumn) compare(op, literal string) string {
+	if classOf(c.column) == member {
+		return c.compareEnum(op, literal)
+	}
+	return backtick(c.name) + " " + op + " " + literal
 }
 
 // turned is a comparison as the column's direction in the index has it.
@@ -83,13 +89,4 @@ func (c *keyColumn) turned(op string) string {
 		return ">" + op[1:]
 	}
 	return "<" + op[1:]
-}
-
-// is is the condition for one key.
-func (k *key) is(literals []string) string {
-	parts := make([]string, len(k.columns))
-	for i, c := range k.columns {
-		parts[i] = backtick(c.name) + " = " + literals[i]
-	}
-	return strings.Join(parts, " AND ")
 }

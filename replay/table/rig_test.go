@@ -1,0 +1,309 @@
+package table_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-mysql-org/go-mysql/client"
+
+	"github.com/doubletap-cdc/doubletap/binlog"
+	"github.com/doubletap-cdc/doubletap/gtid"
+	"github.com/doubletap-cdc/doubletap/keys"
+	"github.com/doubletap-cdc/doubletap/pipeline"
+	"github.com/doubletap-cdc/doubletap/replay"
+	"github.com/doubletap-cdc/doubletap/replay/table"
+	"github.com/doubletap-cdc/doubletap/testenv"
+	"github.com/doubletap-cdc/doubletap/testenv/envtest"
+)
+
+func TestMain(m *testing.M) { envtest.Main(m) }
+
+// flavor is a kind of server that a test runs on.
+type flavor struct {
+	name  string
+	start func(testing.TB, ...testenv.MySQLOptions) *testenv.Server
+}
+
+var flavors = []flavor{{"mysql", envtest.MySQL}, {"mariadb", envtest.MariaDB}}
+
+// rig is a database of a test's own, and what a walk needs of its server.
+type rig struct {
+	t      testing.TB
+	flavor string
+	server *testenv.Server
+	db     string
+	conn   *client.Conn // for the test's own statements, in UTC and with an empty sql_mode
+	cfg    binlog.Config
+	deps   table.Deps
+
+	mu         sync.Mutex
+	statements []string // that walks sent
+	broken     int      // sessions that are still to break with their next chunk
+}
+
+// newRig takes rules with %s for the database, in the flow style of YAML.
+func newRig(t testing.TB, f flavor, rules ...string) *rig {
+	t.Helper()
+	r := &rig{t: t, flavor: f.name, server: f.start(t)}
+	r.db = envtest.Database(t, r.server)
+	r.cfg = binlog.Config{Name: "shop", Addr: r.server.Addr, User: "root", Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	r.rules(rules...)
+	reader := binlog.NewReader(r.cfg, "source", "")
+	t.Cleanup(reader.Close)
+	r.deps.Source, r.deps.Connect = "shop", r.connect
+	r.deps.View = reader.Ask
+	r.deps.Hooks = &pipeline.Hooks{Retry: func(op string, n int, err error, _ time.Duration) { t.Logf("%s, attempt %d: %v", op, n, err) }}
+	r.conn = r.open()
+	r.exec("USE " + r.db)
+	return r
+}
+
+func (r *rig) rules(rules ...string) {
+	r.t.Helper()
+	src := "version: 1\nkeys:\n"
+	for _, one := range rules {
+		src += "  - " + strings.ReplaceAll(one, "%s", r.db) + "\n"
+	}
+	s, err := keys.Parse("keys.yaml", []byte(src))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.deps.Schema, r.cfg.Schema = s, s
+}
+
+func (r *rig) open() *client.Conn {
+	r.t.Helper()
+	c, err := binlog.Connect(r.t.Context(), r.cfg)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { _ = c.Close() })
+	if _, err := c.Execute("SET time_zone = '+00:00'"); err != nil {
+		r.t.Fatal(err)
+	}
+	return c
+}
+
+func (r *rig) exec(statements ...string) {
+	r.t.Helper()
+	for _, sql := range statements {
+		if _, err := r.conn.Execute(sql); err != nil {
+			r.t.Fatalf("%.300s: %v", sql, err)
+		}
+	}
+}
+
+// texts returns a result as text, NULL as "NULL".
+func (r *rig) texts(sql string) (rows [][]string) {
+	r.t.Helper()
+	res, err := r.conn.Execute(sql)
+	if err != nil {
+		r.t.Fatalf("%.300s: %v", sql, err)
+	}
+	for i := range res.RowNumber() {
+		row := make([]string, res.ColumnNumber())
+		for j := range row {
+			v, err := res.GetString(i, j)
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			if row[j] = strings.Clone(v); res.Values[i][j].Value() == nil {
+				row[j] = "NULL"
+			}
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+var errBroken = errors.New("the test breaks the session")
+
+// connect opens sessions that are listened to, and broken where a test says so.
+func (r *rig) connect(ctx context.Context) (table.Conn, error) {
+	c, err := table.SQL(func(ctx context.Context) (*client.Conn, error) { return binlog.Connect(ctx, r.cfg) })(ctx)
+	return &listening{Conn: c, r: r}, err
+}
+
+type listening struct {
+	table.Conn
+	r *rig
+}
+
+func (l *listening) Query(ctx context.Context, sql string, row func([][]byte) error) error {
+	chunk := strings.Contains(sql, "ORDER BY `") && !strings.Contains(sql, "LIMIT 1")
+	l.r.mu.Lock()
+	if chunk {
+		l.r.statements = append(l.r.statements, sql)
+	}
+	breaks := chunk && l.r.broken > 0
+	if breaks {
+		l.r.broken--
+	}
+	l.r.mu.Unlock()
+	if breaks {
+		_ = l.Close()
+		n := 0
+		return l.Conn.Query(ctx, sql, func([][]byte) error { n++; return errBroken })
+	}
+	return l.Conn.Query(ctx, sql, row)
+}
+
+// seen is what a source brought.
+type seen struct {
+	plan   replay.Plan
+	chunks []replay.Chunk
+	rows   []pipeline.Row
+	scopes []pipeline.Scope
+	keys   []string // as the rules make them of the rows, and of events that name keys
+	doubts int
+}
+
+func (r *rig) walk(spec table.Spec) *seen {
+	r.t.Helper()
+	if spec.DB == "" {
+		spec.DB = r.db
+	}
+	src, err := table.Open(r.deps, spec)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return r.replay(src)
+}
+
+func (r *rig) replay(src replay.Source) *seen {
+	r.t.Helper()
+	plan, err := src.Plan(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	s := &seen{plan: plan}
+	err = src.Read(r.t.Context(), "", func(_ context.Context, c replay.Chunk) error {
+		s.take(r.t, r.deps.Schema, c)
+		return nil
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
+func (s *seen) take(t testing.TB, schema *keys.Schema, c replay.Chunk) {
+	s.chunks = append(s.chunks, c)
+	for _, e := range c.Events {
+		if _, err := pipeline.AppendRecords(nil, e); err != nil {
+			t.Errorf("an event cannot be written: %v", err)
+		}
+		s.keys = append(s.keys, e.Keys...)
+		s.scopes = append(s.scopes, e.Scopes...)
+		for _, tr := range e.Tables {
+			s.rows = append(s.rows, tr.Rows...)
+			made, doubts := keysOf(schema, tr)
+			s.keys, s.doubts = append(s.keys, made...), s.doubts+doubts
+		}
+	}
+}
+
+// keysOf returns the keys that a schema makes of rows.
+func keysOf(schema *keys.Schema, tr pipeline.TableRows) (made []string, doubts int) {
+	var res keys.Result
+	b := schema.Table(tr.DB, tr.Table).Bind(tr.Columns)
+	for _, row := range tr.Rows {
+		b.Append(&res, row.Before, row.After)
+	}
+	return res.Keys, len(res.Doubts)
+}
+
+var serverIDs atomic.Uint32
+
+// follow returns what the binlog has behind from until it has all of until.
+func (r *rig) follow(from string, until gtid.Set, fn func(context.Context, pipeline.Batch) error) {
+	r.t.Helper()
+	cfg := r.cfg
+	cfg.ServerID = 3_100_000_000 + serverIDs.Add(1)
+	srv, err := binlog.Detect(r.t.Context(), cfg)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	src, err := binlog.NewSource(cfg, srv)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	pos, err := src.Start(r.t.Context(), from)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	covered := func() bool {
+		set, err := gtid.Parse(src.(interface {
+			GTIDSet(pipeline.Position) string
+		}).GTIDSet(pos))
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		return set.HasAll(until)
+	}
+	if covered() {
+		return
+	}
+	err = src.Run(r.t.Context(), pos, func(ctx context.Context, b pipeline.Batch) error {
+		if err := fn(ctx, b); err != nil || !b.Last {
+			return err
+		}
+		var err error
+		if pos, err = src.Advance(pos, []string{b.Txn.GTID}); err != nil {
+			return err
+		}
+		if covered() {
+			return errCovered
+		}
+		return nil
+	})
+	if !errors.Is(err, errCovered) {
+		r.t.Fatal(err)
+	}
+}
+
+var errCovered = errors.New("the binlog was read as far as asked")
+
+// view is what the source shows now.
+func (r *rig) view() pipeline.View {
+	r.t.Helper()
+	v, err := r.deps.View(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return v
+}
+
+// missing returns those of want that have lacks, a few of them.
+func missing(want, have []string) (out []string) {
+	set := make(map[string]bool, len(have))
+	for _, k := range have {
+		set[k] = true
+	}
+	for _, k := range want {
+		if !set[k] && len(out) < 20 {
+			out = append(out, k)
+		}
+	}
+	return slices.Compact(out)
+}
+
+func expectErr(t testing.TB, err error, parts ...string) {
+	t.Helper()
+	if err == nil {
+		t.Errorf("no error; it should say %q", parts)
+		return
+	}
+	for _, p := range parts {
+		if !strings.Contains(err.Error(), p) {
+			t.Errorf("the error %q does not say %q", err, p)
+		}
+	}
+}
