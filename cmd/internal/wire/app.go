@@ -23,6 +23,8 @@ type App struct {
 	Hooks  pipeline.Hooks
 	Ready  *admin.Ready
 
+	replayHooks pipeline.Hooks // of what is replayed
+
 	watching   atomic.Pointer[watching]      // once the readers are watched
 	redis      atomic.Pointer[deleter.Redis] // once deletes are made
 	openLog    atomic.Pointer[admin.OpenLog] // once an embedded log is open

@@ -50,7 +50,7 @@ var Invalidator = Command{
 			return a.runEmbedded(ctx)
 		}
 		return a.withKafka(ctx, func(log kafkaLog) error {
-			return a.invalidate(ctx, log.Consumer(consumerName(a.Config)), log.DeadLetters())
+			return a.invalidate(ctx, log.Consumer(consumerName(a.Config)), log.DeadLetters(), a.handleReplays)
 		})
 	},
 }
@@ -86,7 +86,7 @@ func (a *App) runEmbedded(ctx context.Context) (err error) {
 		return a.tail(ctx, log.Publisher(), log.Positions(a.Config.Source.Name), log.Prepared())
 	})
 	g.Go(func() error {
-		return a.invalidate(ctx, log.Consumer(consumerName(a.Config)), log.DeadLetters())
+		return a.invalidate(ctx, log.Consumer(consumerName(a.Config)), log.DeadLetters(), nil)
 	})
 	err = g.Wait()
 	a.openLog.Store(nil)

@@ -27,7 +27,9 @@ func (a *App) openRedis() (*deleter.Redis, error) {
 }
 
 // invalidate runs both passes until ctx ends, and asks the readers meanwhile.
-func (a *App) invalidate(ctx context.Context, consumer pipeline.Consumer, dead pipeline.DeadLetters) error {
+// beside, where it is not nil, does as much for what is replayed.
+func (a *App) invalidate(ctx context.Context, consumer pipeline.Consumer, dead pipeline.DeadLetters,
+	beside func(context.Context, *watching, *liveFirst) error) error {
 	redis, err := a.openRedis()
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
@@ -48,9 +50,14 @@ func (a *App) invalidate(ctx context.Context, consumer pipeline.Consumer, dead p
 		a.Log.Warn("mode is observe: nothing is deleted, and applications are told nothing")
 		inv.Deleter, inv.Watermarks = redis.Observe(), nil
 	}
+	live := newLiveFirst()
+	inv.Hooks = pipeline.Join(inv.Hooks, live.hooks())
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return watching.Run(ctx) })
 	g.Go(func() error { return inv.Run(ctx, consumer) })
+	if beside != nil {
+		g.Go(func() error { return beside(ctx, watching, live) })
+	}
 	return g.Wait()
 }
 

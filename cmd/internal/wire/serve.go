@@ -18,6 +18,7 @@ func (a *App) observe() {
 	metrics.SetBuild(version(), a.Config.Mode == config.ModeObserve)
 	a.registry, a.Ready = registry, admin.NewReady("start")
 	a.Hooks = pipeline.Join(hooks, admin.LogHooks(a.Log), a.Ready.Hooks())
+	a.replayHooks = pipeline.Join(admin.NewReplayMetrics(registry), admin.LogHooks(a.Log.With("replay", true)), a.Ready.ReplayHooks())
 }
 
 // serve answers health and metrics while the command works.

@@ -1,0 +1,148 @@
+package wire
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/doubletap-cdc/doubletap/config"
+	"github.com/doubletap-cdc/doubletap/pipeline"
+)
+
+// replayMemory bounds the keys of replayed events that wait for the second pass,
+// besides those of live ones, which have the engine's default. What does not fit is
+// read from the log again.
+const replayMemory = 16 << 20
+
+// replayAgain is when what ended with an error is begun again.
+const replayAgain = 10 * time.Second
+
+// replayConsumerName names the cursors of the log of replays.
+func replayConsumerName(c *config.Config) string { return consumerName(c) + ".replay" }
+
+// replaying returns what a needs for replayed events: a log and metrics that say
+// so, and no condition of readiness. Sweeps of replays come at half the rate,
+// beside those of live changes.
+func (a *App) replaying() *App {
+	c := *a.Config
+	c.Redis.ScanRate = max(1, c.Redis.ScanRate/2)
+	return &App{Config: &c, Schema: a.Schema, Log: a.Log.With("replay", true), Hooks: a.replayHooks, Ready: a.Ready}
+}
+
+// handleReplays handles what is in the log of replays until ctx ends, with the
+// engine that handles live changes, and posts no watermarks: how far it is says
+// nothing about how late live deletes are. It has connections of its own, so that
+// no live delete waits for one. Nothing that happens to it ends the process.
+func (a *App) handleReplays(ctx context.Context, watching *watching, live *liveFirst) error {
+	r := a.replaying()
+	redis, err := r.openRedis()
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	defer redis.Close()
+	log, err := r.openKafka()
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	var deletes pipeline.Deleter = redis
+	if r.Config.Mode == config.ModeObserve {
+		deletes = redis.Observe()
+	}
+	for attempt := 1; ctx.Err() == nil; attempt++ {
+		inv := r.invalidator(deletes, watching, log.DeadLetters())
+		inv.Memory = replayMemory
+		consumer := log.Replay().Consumer(replayConsumerName(r.Config))
+		if err := inv.Run(ctx, afterLive{consumer, live}); err != nil && ctx.Err() == nil {
+			r.Hooks.Retry("handle replays", attempt, err, replayAgain)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(replayAgain):
+		}
+	}
+	return closeLog(ctx, log)
+}
+
+// liveFirst holds replayed events back while live ones wait.
+type liveFirst struct {
+	mu    sync.Mutex
+	since map[string]time.Time // since when the first pass has not been at the end, by partition
+}
+
+const (
+	// liveLate is for how long the first pass of a live partition must not have
+	// been at its end until replays wait for it.
+	liveLate = 250 * time.Millisecond
+	lookLive = 20 * time.Millisecond
+)
+
+func newLiveFirst() *liveFirst { return &liveFirst{since: map[string]time.Time{}} }
+
+// hooks are for live changes.
+func (l *liveFirst) hooks() pipeline.Hooks {
+	return pipeline.Hooks{
+		Fetched: func(i pipeline.FetchedInfo) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			switch _, late := l.since[i.Partition]; {
+			case i.Behind <= 0:
+				delete(l.since, i.Partition)
+			case !late:
+				l.since[i.Partition] = time.Now()
+			}
+		},
+		Owned: func(partition string, owned bool) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			delete(l.since, partition)
+		},
+	}
+}
+
+func (l *liveFirst) late() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, t := range l.since {
+		if time.Since(t) >= liveLate {
+			return true
+		}
+	}
+	return false
+}
+
+// wait blocks while live changes are late, or until ctx ends.
+func (l *liveFirst) wait(ctx context.Context) error {
+	for l.late() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(lookLive):
+		}
+	}
+	return ctx.Err()
+}
+
+// afterLive is a consumer of what comes after live changes.
+type afterLive struct {
+	pipeline.Consumer
+	live *liveFirst
+}
+
+func (c afterLive) Run(ctx context.Context, own func(context.Context, pipeline.Partition) error) error {
+	return c.Consumer.Run(ctx, func(ctx context.Context, p pipeline.Partition) error {
+		return own(ctx, heldBack{p, c.live})
+	})
+}
+
+type heldBack struct {
+	pipeline.Partition
+	live *liveFirst
+}
+
+func (p heldBack) Read(ctx context.Context, from int64) (pipeline.Fetch, error) {
+	if err := p.live.wait(ctx); err != nil {
+		return pipeline.Fetch{Next: from, End: from}, err
+	}
+	return p.Partition.Read(ctx, from)
+}
