@@ -2,6 +2,7 @@ package replay
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -101,42 +102,51 @@ func (l *KeyList) Read(ctx context.Context, from Cursor, fn func(context.Context
 	if l.Size > 0 && info.Size() != l.Size {
 		return fmt.Errorf("the list of keys %s has %d bytes and had %d when the replay was planned: begin a new replay of it", l.Path, info.Size(), l.Size)
 	}
-	size := l.Chunk
-	if size <= 0 {
-		size = 5000
-	}
-	var c Chunk
-	var texts []string
-	flush := func() error {
-		if c.Rows == 0 {
-			return nil
-		}
-		e, err := l.event(ctx, texts)
-		if err != nil {
-			return err
-		}
-		c.Events = e
-		c.Next = Cursor(fmt.Sprintf(`{"offset":%d,"line":%d}`, at.Offset, at.Line))
-		c.Done = float64(at.Offset) / float64(max(info.Size(), 1))
-		out := c
-		c, texts = Chunk{}, nil
-		return fn(ctx, out)
-	}
-	err = l.lines(ctx, at, func(key string, next keyListCursor) error {
-		at = next
-		c.Rows++
-		if key != "" {
-			texts = append(texts, key)
-		}
-		if c.Rows < int64(size) {
-			return nil
-		}
-		return flush()
-	})
+	b := listBuilder{l: l, size: int64(cmp.Or(l.Chunk, 5000)), bytes: info.Size(), at: at, fn: fn}
+	err = l.lines(ctx, at, func(key string, next keyListCursor) error { return b.add(ctx, key, next) })
 	if err != nil {
 		return err
 	}
-	return flush()
+	return b.flush(ctx)
+}
+
+// listBuilder makes chunks of lines.
+type listBuilder struct {
+	l     *KeyList
+	size  int64 // lines of a chunk
+	bytes int64 // of the file
+	at    keyListCursor
+	fn    func(context.Context, Chunk) error
+	rows  int64
+	texts []string
+}
+
+func (b *listBuilder) add(ctx context.Context, key string, next keyListCursor) error {
+	b.at = next
+	b.rows++
+	if key != "" {
+		b.texts = append(b.texts, key)
+	}
+	if b.rows < b.size {
+		return nil
+	}
+	return b.flush(ctx)
+}
+
+func (b *listBuilder) flush(ctx context.Context) error {
+	if b.rows == 0 {
+		return nil
+	}
+	events, err := b.l.event(ctx, b.texts)
+	if err != nil {
+		return err
+	}
+	c := Chunk{
+		Events: events, Rows: b.rows, Done: float64(b.at.Offset) / float64(max(b.bytes, 1)),
+		Next: Cursor(fmt.Sprintf(`{"offset":%d,"line":%d}`, b.at.Offset, b.at.Line)),
+	}
+	b.rows, b.texts = 0, nil
+	return b.fn(ctx, c)
 }
 
 func (l *KeyList) event(ctx context.Context, texts []string) ([]pipeline.Event, error) {

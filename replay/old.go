@@ -4,7 +4,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/doubletap-cdc/doubletap/gtid"
 	"github.com/doubletap-cdc/doubletap/keys"
@@ -114,12 +113,7 @@ func (o *oldKeys) table(t *pipeline.TableRows, has, extra keySet) (patterns []st
 		return nil
 	}
 	for i, key := range r.Keys {
-		_, ok := has[key]
-		switch {
-		case ok, o.blind && o.gone[r.Rules[i]]:
-		case len(key) > MaxKey || !utf8.ValidString(key): // it has no place in an event
-			patterns = append(patterns, r.Rules[i].Pattern())
-		default:
+		if _, ok := has[key]; !ok && !(o.blind && o.gone[r.Rules[i]]) {
 			extra[key] = struct{}{}
 		}
 	}

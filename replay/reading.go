@@ -145,5 +145,9 @@ func (r *Run) settle(ctx context.Context) error {
 	if e == nil {
 		return nil
 	}
-	return r.publish(ctx, []pipeline.Event{*e}, 1)
+	if err := r.publish(ctx, []pipeline.Event{*e}, 1); err != nil {
+		return err
+	}
+	s.Owed = debt
+	return nil
 }

@@ -2,6 +2,7 @@ package replay
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -285,13 +286,13 @@ func (s *State) Check(j Job) error {
 		differ("what is read", string(was.Given), string(j.Given))
 	}
 	if len(j.Settings) > 0 && !sameJSON(j.Settings, was.Settings) {
-		differ("the settings", string(was.Settings), string(j.Settings))
+		differ("the set of options", string(was.Settings), string(j.Settings))
 	}
 	if j.Schema != "" && j.Schema != was.Schema {
 		differ("the key schema's hash", was.Schema, j.Schema)
 	}
 	if j.Old != "" && j.Old != was.Old {
-		differ("the old key schema's hash", was.Old, j.Old)
+		differ("the old key schema's hash", cmp.Or(was.Old, "none"), j.Old)
 	}
 	if len(differs) == 0 {
 		return nil
