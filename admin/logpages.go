@@ -21,8 +21,12 @@ import (
 // OpenLog is an embedded log that this process has open, so that nobody else can.
 type OpenLog struct {
 	pipeline.History
-	Dir string // its folder, by which a caller knows that it is the right one
+	Dir string // its folder; answers name it
 }
+
+// dirHeader names the folder of the log that an answer is about: another process
+// may have taken the port.
+const dirHeader = "Doubletap-Log"
 
 // addrFile is in the folder of an embedded log: the admin address of the process
 // that has it open, or had it last.
@@ -81,6 +85,7 @@ func (p logPages) handle(mux *http.ServeMux) {
 				problem(w, http.StatusNotFound, "this process has no embedded log open: it uses Kafka, or is still starting")
 				return
 			}
+			w.Header().Set(dirHeader, url.PathEscape(log.Dir))
 			if err := page(w, r, log, r.URL.Query()); err != nil {
 				logProblem(w, err)
 			}
@@ -154,9 +159,8 @@ func logBounds(w http.ResponseWriter, r *http.Request, log *OpenLog, _ url.Value
 		return err
 	}
 	answer(w, http.StatusOK, struct {
-		Dir        string            `json:"dir"`
 		Partitions []pipeline.Bounds `json:"partitions"`
-	}{log.Dir, all})
+	}{all})
 	return nil
 }
 

@@ -1,0 +1,135 @@
+package history
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/doubletap-cdc/doubletap/keys"
+	"github.com/doubletap-cdc/doubletap/pipeline"
+	"github.com/doubletap-cdc/doubletap/replay"
+)
+
+// AllPartitions in a LogRange stands for each partition that the log has.
+const AllPartitions = -1
+
+// LogRange is a range of offsets of one partition, [From, Until).
+type LogRange struct {
+	Partition int   `json:"partition"`
+	From      int64 `json:"from"`  // negative: the oldest there is
+	Until     int64 `json:"until"` // negative: the end as it is when Plan is called
+}
+
+// LogSpec says which records of the log are replayed. The zero LogSpec stands for
+// all that the log still has. It is also what a Plan fixes.
+type LogSpec struct {
+	// Ranges are the offsets, one range for a partition at most; none stands for
+	// all, or all that Since and Until leave.
+	Ranges []LogRange `json:"ranges,omitempty"`
+	// Since and Until are the first and the last commit time, by the source's clock;
+	// zero is no bound. An event without a commit time is replayed in any case.
+	Since time.Time `json:"since,omitzero"`
+	Until time.Time `json:"until,omitzero"`
+}
+
+// noLetters is the Count of a DeadSpec of none.
+const noLetters = -1
+
+// DeadSpec says which dead letters are replayed. The zero DeadSpec stands for all
+// that there are when Plan is called. It is also what a Plan fixes.
+type DeadSpec struct {
+	Skip  int64 `json:"skip,omitempty"`  // so many of the oldest are left out
+	Count int64 `json:"count,omitempty"` // so many are replayed; 0: all there are behind Skip; -1: none
+	// Tables are invalidated where a letter still cannot be decoded; none stands for
+	// everything.
+	Tables []pipeline.Scope `json:"tables,omitempty"`
+}
+
+// LogDeps are what a replay of the log, or of its dead letters, stands on.
+type LogDeps struct {
+	Log    replay.Log
+	Schema *keys.Schema // today's
+	Name   string       // the source's name in events that are made here
+}
+
+func (d LogDeps) check() error {
+	if d.Log == nil || d.Schema == nil {
+		return errors.New("a replay of the log needs a log and a key schema")
+	}
+	return nil
+}
+
+// invalidation is an event in place of records that cannot be decoded. It names
+// no transaction, so second deletes wait for all there are.
+func (d LogDeps) invalidation(scopes []pipeline.Scope, reason string) pipeline.Event {
+	return pipeline.Event{
+		Version: pipeline.Version, Kind: pipeline.KindInvalidate, Source: d.Name, Schema: d.Schema.Hash(), Scopes: scopes, Reason: reason,
+	}
+}
+
+// trim leaves out what no rule of today is about; ok is false where nothing is left.
+func (d LogDeps) trim(e *pipeline.Event) (ok bool) {
+	tables := e.Tables[:0]
+	for _, t := range e.Tables {
+		if d.Schema.Table(t.DB, t.Table) != nil {
+			tables = append(tables, t)
+		}
+	}
+	scopes := e.Scopes[:0]
+	for _, s := range e.Scopes {
+		if len(d.Schema.Scope(s.DB, s.Table)) > 0 {
+			scopes = append(scopes, s)
+		}
+	}
+	e.Tables, e.Scopes = tables, scopes
+	if e.Kind == pipeline.KindInvalidate && len(scopes) == 0 && len(tables) > 0 {
+		e.Kind = pipeline.KindChanges
+	}
+	return len(tables)+len(scopes)+len(e.Keys)+len(e.Patterns) > 0
+}
+
+// changes counts what an event is about, for progress and summary.
+func changes(e *pipeline.Event) (n int64) {
+	for _, t := range e.Tables {
+		n += int64(len(t.Rows))
+	}
+	return max(n, 1)
+}
+
+// instead says what covers records that the log no longer has.
+const instead = "replay the binlog of that time if the source still has it (replay binlog), or invalidate the tables concerned as a whole (replay table -whole)"
+
+// explainGap says what to do about records that are gone.
+func explainGap(partition int, err error) error {
+	if gap, ok := errors.AsType[*pipeline.LogGapError](err); ok {
+		return fmt.Errorf("partition %d of the log no longer holds offset %d, only what begins at %d; for what is gone, %s: %w", partition, gap.From, gap.Start, instead, err)
+	}
+	return err
+}
+
+func toCursor(v any) replay.Cursor {
+	b, err := json.Marshal(v)
+	if err != nil { // texts and numbers only: cannot fail
+		panic(err)
+	}
+	return replay.Cursor(b)
+}
+
+func fromCursor(c replay.Cursor, v any) error {
+	if c == "" {
+		return nil
+	}
+	if err := json.Unmarshal([]byte(c), v); err != nil {
+		return fmt.Errorf("the cursor %q is not of this source: %w", c, err)
+	}
+	return nil
+}
+
+// count writes a number of things for people.
+func count(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
