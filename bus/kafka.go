@@ -77,6 +77,7 @@ type Kafka struct {
 	// compression of what is published; bench_test.go compares.
 	compression kafka.Compression
 
+	batch  int    // about how much one request publishes, in bytes
 	atOnce int64  // about how much one fetch brings, in bytes as Kafka stores them
 	live   string // the topic after which the others are named; config.Topic, but in the log of replays
 	open   *publishers
@@ -100,7 +101,7 @@ func NewKafka(c KafkaConfig) (*Kafka, error) {
 	if c.Partitions < 1 {
 		problems = append(problems, fmt.Errorf("kafka: topic %s cannot have %d partitions", c.Topic, c.Partitions))
 	}
-	k := &Kafka{config: c, logger: c.Logger, compression: kafka.Snappy, settle: settle, atOnce: fetchBytes, live: c.Topic, open: new(publishers)}
+	k := &Kafka{config: c, logger: c.Logger, compression: kafka.Snappy, settle: settle, batch: batchBytes, atOnce: fetchBytes, live: c.Topic, open: new(publishers)}
 	if k.logger == nil {
 		k.logger = slog.New(slog.DiscardHandler)
 	}

@@ -15,7 +15,8 @@ import (
 const (
 	// publishBuffer bounds the records that wait for their acknowledgement, in bytes.
 	publishBuffer = 16 << 20
-	// batchBytes bounds one request; it is well below the topic's max.message.bytes.
+	// batchBytes bounds one request, but that of a larger record; it is well below
+	// the topic's max.message.bytes.
 	batchBytes = 512 << 10
 )
 
@@ -185,7 +186,7 @@ func (p *kafkaPublisher) next(partition int) []queued {
 		p.mu.Lock()
 	}
 	n, size := 0, 0
-	for n < len(q.records) && (n == 0 || size+len(q.records[n].data) <= batchBytes) {
+	for n < len(q.records) && (n == 0 || size+len(q.records[n].data) <= p.k.batch) {
 		size += len(q.records[n].data)
 		n++
 	}

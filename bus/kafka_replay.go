@@ -8,9 +8,13 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// replayFetch makes an invalidator handle replayed records in smaller steps than
-// live ones, which have to wait for a processor in between.
-const replayFetch = 64 << 10
+// Replayed records are handled in smaller steps than live ones, which have to wait
+// for a processor in between: a fetch brings one batch, unless that compresses to
+// less than replayFetch.
+const (
+	replayBatch = 128 << 10
+	replayFetch = 8 << 10
+)
 
 // Replay returns the log of replays: a topic of its own beside the live one, with
 // as many partitions, so that live changes never queue behind what is replayed.
@@ -25,7 +29,7 @@ const replayFetch = 64 << 10
 func (k *Kafka) Replay() *Kafka {
 	r := &Kafka{
 		config: k.config, logger: k.logger, transport: k.transport, dialer: k.dialer, producing: k.producing, reading: k.reading,
-		settle: k.settle, compression: k.compression, atOnce: replayFetch, live: k.live, open: k.open,
+		settle: k.settle, compression: k.compression, batch: replayBatch, atOnce: replayFetch, live: k.live, open: k.open,
 	}
 	r.config.Topic = k.replayTopic()
 	return r
