@@ -192,3 +192,30 @@ func publishTo(t *testing.T, k *Kafka, partition int, data ...string) {
 		}
 	}
 }
+
+// Where the topic of replays is missing, live changes are published and consumed
+// all the same, and nobody makes it by asking for it.
+func TestKafkaWithoutReplayTopic(t *testing.T) {
+	k := newKafka(t, envtest.Kafka(t), newTopic(), 1, pipeline.Hooks{})
+	for _, topic := range []string{k.config.Topic, k.positionsTopic(), k.preparedTopic(), k.deadTopic()} {
+		createTestTopic(t, k, topic, 1)
+	}
+	findings, err := k.EnsureTopics(t.Context(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expectFindings(t, findings, "note "+k.config.Topic+".replay: does not exist yet")
+	publishAll(t, k.Publisher(), "a")
+	owned(t, k.Consumer(newTopic()), func(ctx context.Context, p pipeline.Partition) {
+		if f, err := p.Read(ctx, 0); len(f.Messages) != 1 || err != nil {
+			t.Errorf("%d records, %v", len(f.Messages), err)
+		}
+	})
+	err = k.Replay().Consumer("g").Run(t.Context(), func(context.Context, pipeline.Partition) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), ".replay does not exist") {
+		t.Errorf("a consumer of a missing topic: %v", err)
+	}
+	if n, err := k.partitions(t.Context(), k.config.Topic+".replay"); n != 0 || err != nil {
+		t.Errorf("%d partitions, %v", n, err)
+	}
+}
