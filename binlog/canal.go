@@ -60,7 +60,7 @@ func (c *canalSource) Run(ctx context.Context, from pipeline.Position, fn func(c
 	if set.empty() {
 		// Without a set canal reads from the oldest file by position, and never
 		// learns a GTID (go-mysql v1.16.0 canal/sync.go).
-		return errors.New("the canal driver cannot start before the first transaction: start at current, or use the driver replication")
+		return fmt.Errorf("%w: the canal driver cannot start before the first transaction: start at current, or use the driver replication", pipeline.ErrFatal)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
