@@ -89,6 +89,8 @@ type batch struct {
 	last   [][]byte // the key of the last row that was looked at
 	full   bool
 	doubt  string
+
+	unbounded bool // the rows were asked for one by one: none may wait
 }
 
 // mark is a value in the buffer.
@@ -109,7 +111,7 @@ func (b *batch) add(row [][]byte) error {
 	for _, v := range row {
 		b.bytes += len(v)
 	}
-	b.full = b.bytes > maxBytes
+	b.full = b.bytes > maxBytes && !b.unbounded
 	b.looked++
 	for i, at := range b.r.keyAt {
 		b.last[i] = append(b.last[i][:0], row[at]...)
@@ -138,6 +140,29 @@ func (b *batch) add(row [][]byte) error {
 		b.marks = append(b.marks, mark{}) // rows count, nothing of them is read
 	}
 	return nil
+}
+
+// events makes the events of the rows. Where values are not certain, all keys of
+// the table are deleted, unless they were already.
+func (b *batch) events(head pipeline.Event, t *table, swept *bool) (events []pipeline.Event) {
+	add := func(kind, reason string) *pipeline.Event {
+		e := head
+		e.Kind, e.Seq, e.Reason = kind, len(events), reason
+		events = append(events, e)
+		return &events[len(events)-1]
+	}
+	rows, made, doubt := b.end()
+	if doubt != "" && !*swept {
+		*swept = true
+		add(pipeline.KindInvalidate, doubt).Scopes = []pipeline.Scope{pipeline.TableScope(t.db, t.name)}
+	}
+	if len(rows) > 0 {
+		add(pipeline.KindChanges, "").Tables = []pipeline.TableRows{{DB: t.db, Table: t.name, Columns: b.r.columns, Rows: rows}}
+	}
+	if len(made) > 0 {
+		add(pipeline.KindKeys, "rows of "+t.db+"."+t.name+", whatever their rule's condition says of a change").Keys = made
+	}
+	return events
 }
 
 // end returns the rows, the keys of rules whose conditions ask for a change, and

@@ -183,7 +183,8 @@ func (r *reader) try(ctx context.Context) (c replay.Chunk, last bool, err error)
 		return c, false, err
 	}
 	c = replay.Chunk{Rows: int64(b.looked), Next: replay.Cursor(next), Done: r.done(last)}
-	c.Events = r.events(b, view.Written.String())
+	head := pipeline.Event{Version: pipeline.Version, Source: r.deps.Source, GTID: view.Written.String(), Schema: r.deps.Schema.Hash()}
+	c.Events = b.events(head, r.table, &r.swept)
 	return c, last, nil
 }
 
@@ -226,30 +227,6 @@ func (r *reader) open(ctx context.Context) error {
 	}
 	r.table, r.rows = t, newRowReader(t, columns, rules, r.deps.Schema, r.spec.Where)
 	return nil
-}
-
-// events makes the events of a chunk.
-func (r *reader) events(b *batch, gtid string) (events []pipeline.Event) {
-	head := pipeline.Event{Version: pipeline.Version, Source: r.deps.Source, GTID: gtid, Schema: r.deps.Schema.Hash()}
-	rows, made, doubt := b.end()
-	if doubt != "" && !r.swept {
-		r.swept = true
-		e := head
-		e.Kind, e.Scopes, e.Reason = pipeline.KindInvalidate, []pipeline.Scope{pipeline.TableScope(r.table.db, r.table.name)}, doubt
-		events = append(events, e)
-	}
-	if len(rows) > 0 {
-		e := head
-		e.Kind, e.Seq = pipeline.KindChanges, len(events)
-		e.Tables = []pipeline.TableRows{{DB: r.table.db, Table: r.table.name, Columns: r.rows.columns, Rows: rows}}
-		events = append(events, e)
-	}
-	if len(made) > 0 {
-		e := head
-		e.Kind, e.Seq, e.Keys, e.Reason = pipeline.KindKeys, len(events), made, "rows of "+r.table.db+"."+r.table.name+", whatever their rule's condition says of a change"
-		events = append(events, e)
-	}
-	return events
 }
 
 // done says how much of the walk lies before the cursor: by the first key column

@@ -2,6 +2,7 @@ package table_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"slices"
@@ -46,6 +47,7 @@ type rig struct {
 	mu         sync.Mutex
 	statements []string // that walks sent
 	broken     int      // sessions that are still to break with their next chunk
+	onChunk    func()   // called with each chunk, if set
 }
 
 // newRig takes rules with %s for the database, in the flow style of YAML.
@@ -137,7 +139,7 @@ type listening struct {
 }
 
 func (l *listening) Query(ctx context.Context, sql string, row func([][]byte) error) error {
-	chunk := strings.Contains(sql, "ORDER BY `") && !strings.Contains(sql, "LIMIT 1")
+	chunk := strings.Contains(sql, "FORCE INDEX") && !strings.HasSuffix(sql, "LIMIT 1") && !strings.HasSuffix(sql, "LIMIT 0")
 	l.r.mu.Lock()
 	if chunk {
 		l.r.statements = append(l.r.statements, sql)
@@ -185,6 +187,9 @@ func (r *rig) replay(src replay.Source) *seen {
 	}
 	s := &seen{plan: plan}
 	err = src.Read(r.t.Context(), "", func(_ context.Context, c replay.Chunk) error {
+		if r.onChunk != nil {
+			r.onChunk()
+		}
 		s.take(r.t, r.deps.Schema, c)
 		return nil
 	})
@@ -222,8 +227,9 @@ func keysOf(schema *keys.Schema, tr pipeline.TableRows) (made []string, doubts i
 
 var serverIDs atomic.Uint32
 
-// follow returns what the binlog has behind from until it has all of until.
-func (r *rig) follow(from string, until gtid.Set, fn func(context.Context, pipeline.Batch) error) {
+// follow calls fn with what the binlog has behind from until it has all of until,
+// and returns fn's error.
+func (r *rig) follow(from string, until gtid.Set, fn func(context.Context, pipeline.Batch) error) (failed error) {
 	r.t.Helper()
 	cfg := r.cfg
 	cfg.ServerID = 3_100_000_000 + serverIDs.Add(1)
@@ -249,11 +255,11 @@ func (r *rig) follow(from string, until gtid.Set, fn func(context.Context, pipel
 		return set.HasAll(until)
 	}
 	if covered() {
-		return
+		return nil
 	}
 	err = src.Run(r.t.Context(), pos, func(ctx context.Context, b pipeline.Batch) error {
-		if err := fn(ctx, b); err != nil || !b.Last {
-			return err
+		if failed = fn(ctx, b); failed != nil || !b.Last {
+			return failed
 		}
 		var err error
 		if pos, err = src.Advance(pos, []string{b.Txn.GTID}); err != nil {
@@ -264,9 +270,10 @@ func (r *rig) follow(from string, until gtid.Set, fn func(context.Context, pipel
 		}
 		return nil
 	})
-	if !errors.Is(err, errCovered) {
+	if failed == nil && !errors.Is(err, errCovered) {
 		r.t.Fatal(err)
 	}
+	return failed
 }
 
 var errCovered = errors.New("the binlog was read as far as asked")
@@ -306,4 +313,22 @@ func expectErr(t testing.TB, err error, parts ...string) {
 			t.Errorf("the error %q does not say %q", err, p)
 		}
 	}
+}
+
+var errEnough = errors.New("the test has had enough")
+
+func decode(t testing.TB, c replay.Cursor, into any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(c), into); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mustParse(t testing.TB, set string) gtid.Set {
+	t.Helper()
+	s, err := gtid.Parse(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }

@@ -99,7 +99,7 @@ func TestWalkSeesWhatTheBinlogSees(t *testing.T) {
 			}
 			var want []pipeline.Row
 			var columns []string
-			r.follow(before.String(), r.view().Written, func(_ context.Context, b pipeline.Batch) error {
+			_ = r.follow(before.String(), r.view().Written, func(_ context.Context, b pipeline.Batch) error {
 				for _, tr := range b.Tables {
 					columns = tr.Columns
 					for _, row := range tr.Rows {

@@ -1,0 +1,287 @@
+package table_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+
+	"github.com/go-mysql-org/go-mysql/client"
+
+	"github.com/doubletap-cdc/doubletap/gtid"
+	"github.com/doubletap-cdc/doubletap/keys"
+	"github.com/doubletap-cdc/doubletap/pipeline"
+	"github.com/doubletap-cdc/doubletap/replay"
+	"github.com/doubletap-cdc/doubletap/replay/table"
+)
+
+// binlogRange replays transactions of the binlog, as simply as can be.
+type binlogRange struct {
+	r         *rig
+	low, high string
+	planned   *int
+}
+
+func (b *binlogRange) Plan(context.Context) (replay.Plan, error) {
+	*b.planned++
+	return replay.Plan{}, nil
+}
+
+func (b *binlogRange) Read(_ context.Context, from replay.Cursor, fn func(context.Context, replay.Chunk) error) error {
+	high, err := gtid.Parse(b.high)
+	if err != nil {
+		return err
+	}
+	low := b.low
+	if from != "" {
+		low = string(from)
+	}
+	done, _ := gtid.Parse(low)
+	return b.r.follow(low, high, func(ctx context.Context, bt pipeline.Batch) error {
+		e := pipeline.Event{Kind: pipeline.KindChanges, GTID: bt.Txn.GTID, Tables: copied(bt.Tables)}
+		if bt.Last {
+			if err := done.Add(bt.Txn.GTID); err != nil {
+				return err
+			}
+		}
+		return fn(ctx, replay.Chunk{Events: []pipeline.Event{e}, Rows: 1, Next: replay.Cursor(done.String()), Done: -1})
+	})
+}
+
+// copied keeps what a source's batch only lends.
+func copied(tables []pipeline.TableRows) (out []pipeline.TableRows) {
+	for _, tr := range tables {
+		c := tr
+		c.Rows = nil
+		for _, row := range tr.Rows {
+			c.Rows = append(c.Rows, pipeline.Row{Before: append([]keys.Value(nil), row.Before...), After: append([]keys.Value(nil), row.After...)})
+			if last := &c.Rows[len(c.Rows)-1]; row.Before == nil {
+				last.Before = nil
+			} else if row.After == nil {
+				last.After = nil
+			}
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// busy is a table that writers change while it is walked: rows come and go, and
+// change the column that their keys are made of, and their primary keys.
+type busy struct {
+	*rig
+	wg    sync.WaitGroup
+	stop  context.CancelFunc
+	begun pipeline.View
+	wrote chan struct{}
+}
+
+const busyRows = 3000
+
+func newBusy(t *testing.T) *busy {
+	b := &busy{rig: newRig(t, flavors[0], `{name: item, table: "%s.item", key: "item:{id}"}`, `{name: list, table: "%s.item", key: "list:{category}"}`)}
+	b.exec("CREATE TABLE item (id INT PRIMARY KEY, category INT NOT NULL)")
+	var values []string
+	for i := range busyRows {
+		values = append(values, fmt.Sprintf("(%d, %d)", i*10, i))
+	}
+	b.exec("INSERT INTO item VALUES " + join(values))
+	b.begun = b.view()
+	ctx, stop := context.WithCancel(t.Context())
+	b.wrote = make(chan struct{})
+	b.onChunk = func() { // the writers go on between chunks, however fast the walk is
+		for range 3 {
+			select {
+			case <-b.wrote:
+			case <-ctx.Done():
+			}
+		}
+	}
+	b.stop = func() { stop(); b.wg.Wait() }
+	t.Cleanup(b.stop)
+	for n := range 3 {
+		conn, rng := b.open(), rand.New(rand.NewPCG(uint64(n), 9))
+		if _, err := conn.Execute("USE " + b.db); err != nil {
+			t.Fatal(err)
+		}
+		b.wg.Go(func() { b.write(ctx, conn, rng, n) })
+	}
+	return b
+}
+
+func join(values []string) (out string) {
+	for i, v := range values {
+		if i > 0 {
+			out += ", "
+		}
+		out += v
+	}
+	return out
+}
+
+func (b *busy) write(ctx context.Context, conn *client.Conn, rng *rand.Rand, writer int) {
+	for n := 0; ctx.Err() == nil; n++ {
+		id := rng.IntN(busyRows) * 10
+		sql := fmt.Sprintf("UPDATE item SET category = %d WHERE id = %d", 1_000_000*(writer+1)+n, id)
+		switch rng.IntN(5) {
+		case 0:
+			sql = fmt.Sprintf("DELETE FROM item WHERE id = %d", id)
+		case 1:
+			sql = fmt.Sprintf("INSERT IGNORE INTO item VALUES (%d, %d)", rng.IntN(busyRows*10), 1_000_000*(writer+1)+n)
+		case 2:
+			sql = fmt.Sprintf("UPDATE IGNORE item SET id = %d WHERE id = %d", rng.IntN(busyRows*10), id)
+		}
+		if _, err := conn.Execute(sql); err != nil {
+			b.t.Errorf("%s: %v", sql, err)
+			return
+		}
+		select {
+		case b.wrote <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// changedBetween returns the keys of both images of each change from one set to another.
+func (b *busy) changedBetween(from, to gtid.Set) (all []string) {
+	_ = b.follow(from.String(), to, func(_ context.Context, bt pipeline.Batch) error {
+		for _, tr := range copied(bt.Tables) {
+			made, _ := keysOf(b.deps.Schema, tr)
+			all = append(all, made...)
+		}
+		return nil
+	})
+	return all
+}
+
+// keysNow returns the keys of the rows that there are.
+func (b *busy) keysNow() (all []string) {
+	for _, row := range b.texts("SELECT id, category FROM item") {
+		all = append(all, "item:"+row[0], "list:"+row[1])
+	}
+	return all
+}
+
+// TestWalkAndTheBinlogBetween shows that nothing is left out with the pipeline
+// stopped: what the walk and the binlog between its ends bring has the keys of
+// every row that stayed, and of both images of everything that changed meanwhile.
+func TestWalkAndTheBinlogBetween(t *testing.T) {
+	b := newBusy(t)
+	planned := 0
+	b.deps.Binlog = func(low, high string) (replay.Source, error) {
+		b.stop() // so that the test can compare; the window is closed by now
+		return &binlogRange{b.rig, low, high, &planned}, nil
+	}
+	src, err := table.Open(b.deps, table.Spec{DB: b.db, Table: "item", Between: true, Chunk: 50})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := b.replay(src)
+	var at struct{ Low, High string }
+	decode(t, got.chunks[len(got.chunks)-1].Next, &at)
+	high, err := gtid.Parse(at.High)
+	if err != nil {
+		t.Fatal(err)
+	}
+	during := b.changedBetween(mustParse(t, at.Low), high)
+	if len(during) < 50 || planned != 1 {
+		t.Fatalf("only %d keys were changed during the walk, the binlog was planned %d times", len(during), planned)
+	}
+	if m := missing(during, got.keys); len(m) > 0 {
+		t.Errorf("changed during the walk and not brought: %v", m)
+	}
+	// What changed after the window is somebody else's.
+	after := b.changedBetween(high, b.view().Written)
+	if m := missing(b.keysNow(), append(after, got.keys...)); len(m) > 0 {
+		t.Errorf("there and not brought: %v", m)
+	}
+	if m := missing(during, walkOnly(b.rig, got)); len(m) == 0 {
+		t.Error("the walk alone had everything: the test shows nothing")
+	}
+}
+
+// walkOnly returns the keys of the chunks of the walk.
+func walkOnly(r *rig, s *seen) []string {
+	only := &seen{}
+	for _, c := range s.chunks {
+		var at struct{ High string }
+		if decode(r.t, c.Next, &at); at.High == "" {
+			only.take(r.t, r.deps.Schema, c)
+		}
+	}
+	return only.keys
+}
+
+// TestBetweenGoesOn stops after each chunk in turn, and goes on from its cursor
+// with sources made anew.
+func TestBetweenGoesOn(t *testing.T) {
+	b := newBusy(t)
+	planned := 0
+	b.deps.Binlog = func(low, high string) (replay.Source, error) {
+		b.stop()
+		return &binlogRange{b.rig, low, high, &planned}, nil
+	}
+	src, err := table.Open(b.deps, table.Spec{DB: b.db, Table: "item", Between: true, Chunk: 500})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := src.Plan(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, from, phases := &seen{}, replay.Cursor(""), map[bool]int{}
+	for {
+		var spec table.Spec
+		decode(t, replay.Cursor(plan.Fixed), &spec)
+		if src, err = table.Open(b.deps, spec); err != nil {
+			t.Fatal(err)
+		}
+		var one *replay.Chunk
+		err := src.Read(t.Context(), from, func(_ context.Context, c replay.Chunk) error {
+			one = &c
+			if planned < 3 {
+				return errEnough
+			}
+			got.take(t, b.deps.Schema, c)
+			return nil
+		})
+		if err == nil {
+			break
+		}
+		if err != errEnough { //nolint:errorlint // it must come back as it is
+			t.Fatal(err)
+		}
+		got.take(t, b.deps.Schema, *one)
+		from = one.Next
+		phases[planned > 0]++
+	}
+	if phases[false] < 5 || phases[true] != 2 {
+		t.Fatalf("it was stopped %d times in the walk, %d times in the binlog", phases[false], phases[true])
+	}
+	var at struct{ Low, High string }
+	decode(t, got.chunks[len(got.chunks)-1].Next, &at)
+	if m := missing(b.changedBetween(mustParse(t, at.Low), mustParse(t, at.High)), got.keys); len(m) > 0 {
+		t.Errorf("changed during the walk and not brought: %v", m)
+	}
+}
+
+// TestWalkBesideTheLivePipeline shows that a walk needs no windows while somebody
+// follows the binlog with the same schema: the walk and the live events together
+// have every key, of what was there and of what changed.
+func TestWalkBesideTheLivePipeline(t *testing.T) {
+	b := newBusy(t)
+	got := b.walk(table.Spec{Table: "item", Chunk: 50})
+	b.stop()
+	live := b.changedBetween(b.begun.Shown, b.view().Written)
+	var want []string
+	for i := range busyRows { // what was there, and may be cached, when it began
+		want = append(want, fmt.Sprintf("item:%d", i*10), fmt.Sprintf("list:%d", i))
+	}
+	if m := missing(append(want, b.keysNow()...), append(live, got.keys...)); len(m) > 0 {
+		t.Errorf("neither walked nor live: %v", m)
+	}
+	if len(missing(want, got.keys)) == 0 || len(missing(want, live)) == 0 {
+		t.Error("one of the two had everything: the test shows nothing")
+	}
+}

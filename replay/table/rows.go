@@ -1,0 +1,316 @@
+package table
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/doubletap-cdc/doubletap/keys"
+	"github.com/doubletap-cdc/doubletap/pipeline"
+	"github.com/doubletap-cdc/doubletap/replay"
+)
+
+// RowsSpec says which rows of a table are replayed: those with the keys in a file.
+type RowsSpec struct {
+	DB    string `json:"db"`
+	Table string `json:"table"`
+	// File has one row's key in each line: a JSON array of its values, or the values
+	// separated by tabs or commas (quoted as CSV has it), in the order of the key's
+	// columns, in canonical text (docs/schema.md). A key of one column may stand in
+	// the line as it is. Empty lines are left out, and so is a first line of the
+	// columns' names. The file must stay until the replay is over.
+	File string `json:"file"`
+	// Between is as in Spec.
+	Between bool `json:"between,omitempty"`
+	// Key is what Plan found: the index by which rows are looked up.
+	Key string `json:"key,omitempty"`
+}
+
+// OpenRows returns the source for a RowsSpec: a new one, or Plan.Fixed of an
+// earlier one. It opens nothing.
+func OpenRows(d Deps, spec RowsSpec) (replay.Source, error) {
+	switch {
+	case spec.DB == "" || spec.Table == "":
+		return nil, errors.New("name the table as database.table")
+	case spec.File == "":
+		return nil, errors.New("give a file of primary keys")
+	case spec.Between && d.Binlog == nil:
+		return nil, errors.New("the binlog of the time of the replay is asked for, and there is nothing to read it with")
+	}
+	s := &given{deps: d, spec: spec}
+	if spec.Between {
+		return &between{first: s, deps: d}, nil
+	}
+	return s, nil
+}
+
+// given is a Source of rows by their keys.
+type given struct {
+	deps Deps
+	spec RowsSpec
+
+	conn   Conn
+	table  *table
+	rows   *rowReader
+	rules  []*keys.Rule // that can be served by the key alone
+	others []string     // the names of those that cannot
+	swept  bool
+}
+
+const (
+	rowsChunk = 1000    // lines
+	rowsQuery = 200     // that are looked up with one statement
+	maxLine   = 1 << 20 // bytes
+)
+
+// rowsCursor is what its replay.Cursor holds.
+type rowsCursor struct {
+	Offset int64 `json:"offset"` // of the next line
+	Line   int64 `json:"line"`   // that were read
+	Gone   int64 `json:"gone"`   // rows that are gone and whose keys are not all known
+}
+
+// Plan implements replay.Source. It reads the whole file, so that a bad line is
+// told before anything is deleted.
+func (g *given) Plan(ctx context.Context) (p replay.Plan, err error) {
+	err = g.deps.retry(ctx, "plan the replay of rows", func(ctx context.Context) error {
+		defer g.close()
+		g.spec.Key = ""
+		return g.open(ctx)
+	})
+	if err != nil {
+		return p, err
+	}
+	g.spec.Key = g.table.key.name
+	var at rowsCursor
+	f, err := os.Open(g.spec.File)
+	if err != nil {
+		return p, fmt.Errorf("read primary keys: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	lines := newLines(f, &at, g.table.key)
+	for {
+		one, err := lines.next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return p, err
+		}
+		if one != nil {
+			p.Rows++
+		}
+	}
+	p.What = []string{fmt.Sprintf("table %s.%s: %d rows, looked up by its key %s (%s)", g.table.db, g.table.name, p.Rows, g.spec.Key, strings.Join(g.table.key.names(), ", "))}
+	if len(g.others) > 0 {
+		p.Warnings = []string{fmt.Sprintf("Keys of rule %s hold columns beside the key %s: where a row no longer exists, they cannot be known, and neither can keys of former values. They are counted; -whole deletes them all.",
+			strings.Join(g.others, ", "), g.spec.Key)}
+	}
+	p.Fixed, err = json.Marshal(g.spec)
+	return p, err
+}
+
+func (g *given) close() {
+	if g.conn != nil {
+		_ = g.conn.Close()
+		g.conn = nil
+	}
+}
+
+// open connects and looks at the table.
+func (g *given) open(ctx context.Context) error {
+	if g.conn != nil {
+		return nil
+	}
+	c, err := g.deps.Connect(ctx)
+	if err != nil {
+		return lasting(err)
+	}
+	g.conn = c
+	t, err := describe(ctx, c, g.spec.DB, g.spec.Table)
+	if err == nil {
+		err = t.chooseKey(ctx, c, g.spec.Key)
+	}
+	if err != nil {
+		return err
+	}
+	columns, rules, err := g.deps.needed(t.db, t.name)
+	if err == nil {
+		err = t.check(columns, rules)
+	}
+	if err != nil {
+		return err
+	}
+	g.table, g.rows = t, newRowReader(t, columns, rules, g.deps.Schema, "")
+	g.rules, g.others = nil, nil
+	for _, r := range rules {
+		if rest := beside(r.KeyColumns(), t.key.names()); len(rest) == 0 {
+			g.rules = append(g.rules, r)
+		} else {
+			g.others = append(g.others, r.Name())
+		}
+	}
+	return nil
+}
+
+// beside returns those of columns that key has not.
+func beside(columns, key []string) (rest []string) {
+	for _, c := range columns {
+		if !contains(key, c) {
+			rest = append(rest, c)
+		}
+	}
+	return rest
+}
+
+// Read implements replay.Source.
+func (g *given) Read(ctx context.Context, from replay.Cursor, fn func(context.Context, replay.Chunk) error) error {
+	var at rowsCursor
+	if from != "" {
+		if err := json.Unmarshal([]byte(from), &at); err != nil {
+			return fmt.Errorf("go on with primary keys from %q: %w", from, err)
+		}
+	}
+	f, err := os.Open(g.spec.File)
+	if err != nil {
+		return fmt.Errorf("read primary keys: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err == nil {
+		_, err = f.Seek(at.Offset, io.SeekStart)
+	}
+	if err != nil {
+		return fmt.Errorf("read primary keys: %w", err)
+	}
+	var lines *lines
+	return ahead(ctx, func(ctx context.Context) (c replay.Chunk, last bool, err error) {
+		if lines == nil {
+			if err := g.deps.retry(ctx, "look up rows", g.attempt(g.open)); err != nil {
+				return c, false, err
+			}
+			lines = newLines(f, &at, g.table.key)
+		}
+		asked, last, err := lines.take(rowsChunk)
+		if err != nil || len(asked) == 0 {
+			return c, last, err
+		}
+		err = g.deps.retry(ctx, "look up rows of "+g.spec.DB+"."+g.spec.Table, g.attempt(func(ctx context.Context) error {
+			c.Events, err = g.lookUp(ctx, asked, &at.Gone)
+			return err
+		}))
+		if err != nil {
+			return c, false, err
+		}
+		next, err := json.Marshal(at)
+		c.Rows, c.Next, c.Done = int64(len(asked)), replay.Cursor(next), 1
+		if size := info.Size(); size > at.Offset {
+			c.Done = float64(at.Offset) / float64(size)
+		}
+		return c, last, err
+	}, g.close, fn)
+}
+
+// attempt closes the connection where fn fails, so that the next try opens one.
+func (g *given) attempt(fn func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		err := fn(ctx)
+		if err != nil {
+			g.close()
+		}
+		return err
+	}
+}
+
+// lookUp makes the events of some rows. Each row is a SELECT of its own, many of
+// them in one statement: only the server knows which of the keys given are those of
+// a row it found, since 'ALICE' may be found as 'alice'.
+func (g *given) lookUp(ctx context.Context, asked []asked, gone *int64) ([]pipeline.Event, error) {
+	if err := g.open(ctx); err != nil {
+		return nil, err
+	}
+	b := g.rows.begin(len(asked))
+	b.unbounded = true
+	found := make([]bool, len(asked))
+	for start := 0; start < len(asked); start += rowsQuery {
+		var sql strings.Builder
+		some := asked[start:min(start+rowsQuery, len(asked))]
+		for i, one := range some {
+			if i > 0 {
+				sql.WriteString(" UNION ALL ")
+			}
+			fmt.Fprintf(&sql, "(SELECT %s, %d FROM %s FORCE INDEX (%s) WHERE %s)", strings.Join(g.rows.exprs, ", "), start+i, g.table.path(), backtick(g.table.key.name), one.where)
+		}
+		err := g.conn.Query(ctx, sql.String(), func(row [][]byte) error {
+			n := 0
+			if _, err := fmt.Sscan(string(row[len(row)-1]), &n); err != nil || n < 0 || n >= len(found) {
+				return fmt.Errorf("the server numbers a row %q", row[len(row)-1])
+			}
+			found[n] = true
+			return b.add(row[:len(row)-1])
+		})
+		if err != nil {
+			return nil, fmt.Errorf("look up lines %d to %d in %s.%s: %w", some[0].line, some[len(some)-1].line, g.table.db, g.table.name, lasting(err))
+		}
+	}
+	view, err := g.deps.View(ctx)
+	if err != nil {
+		return nil, err
+	}
+	head := pipeline.Event{Version: pipeline.Version, Source: g.deps.Source, GTID: view.Written.String(), Schema: g.deps.Schema.Hash()}
+	events := b.events(head, g.table, &g.swept)
+	lost := head
+	lost.Kind, lost.Seq, lost.Reason = pipeline.KindKeys, len(events), "rows of "+g.table.db+"."+g.table.name+" that no longer exist"
+	for i, one := range asked {
+		if found[i] {
+			continue
+		}
+		lost.Keys = append(lost.Keys, g.keysOf(one)...)
+		if len(g.others) > 0 {
+			*gone++
+		}
+	}
+	if len(lost.Keys) > 0 {
+		events = append(events, lost)
+	}
+	return events, nil
+}
+
+// keysOf builds what can be built of a key alone.
+func (g *given) keysOf(one asked) (made []string) {
+	for _, r := range g.rules {
+		args := make([]any, 0, len(r.KeyColumns()))
+		for _, c := range r.KeyColumns() {
+			for i, k := range g.table.key.columns {
+				if strings.EqualFold(k.name, c) {
+					args = append(args, one.texts[i])
+				}
+			}
+		}
+		if key, err := g.deps.Schema.Key(r.Name(), args...); err == nil {
+			made = append(made, key)
+		}
+	}
+	return made
+}
+
+// Gone says, of the newest cursor of a source of this package, how many of the rows
+// asked for are gone while some rule's keys hold more than their key: those keys
+// stay, unless the whole table is invalidated.
+func Gone(c replay.Cursor) int64 {
+	var at struct {
+		rowsCursor
+		Walk replay.Cursor `json:"walk"`
+	}
+	if json.Unmarshal([]byte(c), &at) != nil {
+		return 0
+	}
+	if at.Walk != "" {
+		return Gone(at.Walk)
+	}
+	return at.Gone
+}
