@@ -83,7 +83,7 @@ func (s *DeadSource) Plan(ctx context.Context) (replay.Plan, error) {
 		if err != nil {
 			undecodable++
 			rows++
-		} else {
+		} else if e.Kind != pipeline.KindProgress {
 			rows += changes(e)
 			lacks.event(e)
 		}
@@ -173,9 +173,10 @@ func (s *DeadSource) Read(ctx context.Context, from replay.Cursor, fn func(conte
 	if err := s.each(ctx, start, r.letter); err != nil {
 		return err
 	}
-	if r.looked == 0 {
+	if r.looked == 0 && r.at.Next >= s.spec.Skip+s.spec.Count {
 		return nil
 	}
+	r.ended = true
 	return r.hand()
 }
 
@@ -199,6 +200,7 @@ type deadRead struct {
 	at     deadCursor
 	chunk  replay.Chunk
 	looked int
+	ended  bool
 }
 
 func (r *deadRead) letter(n int64, letter pipeline.DeadLetter) error {
@@ -228,7 +230,10 @@ func (r *deadRead) letter(n int64, letter pipeline.DeadLetter) error {
 func (r *deadRead) hand() error {
 	c := r.chunk
 	c.Next = toCursor(r.at)
-	c.Done = max(0, min(1, float64(r.at.Next-r.s.spec.Skip)/float64(r.s.spec.Count)))
+	c.Done = 1
+	if !r.ended {
+		c.Done = max(0, min(1, float64(r.at.Next-r.s.spec.Skip)/float64(r.s.spec.Count)))
+	}
 	r.chunk, r.looked = replay.Chunk{}, 0
 	return r.fn(r.ctx, c)
 }
