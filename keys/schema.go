@@ -79,6 +79,13 @@ func hashRules(rules []*Rule) string {
 // same hash build the same keys.
 func (s *Schema) Hash() string { return s.hash }
 
+// With returns a schema that has the rules of both, for those who read rows on
+// behalf of both: its tables have the columns that either needs. Names of rules
+// may be there twice.
+func (s *Schema) With(other *Schema) *Schema {
+	return newSchema(slices.Concat(s.rules, other.rules))
+}
+
 // Rules returns all rules in file order. The caller must not change the slice.
 func (s *Schema) Rules() []*Rule { return s.rules }
 

@@ -75,7 +75,7 @@ func TestReplayArgsWrong(t *testing.T) {
 		{"log -config c -since 1h -rate -5", []string{"-rate is below 0"}},
 		{"log -config c -since 1h -target topics", []string{"did you mean topic?"}},
 		{"log -config c -since 1h -target disk", []string{"one of topic, redis"}},
-		{"log -config c -since 1h -chunk 1000000", []string{"at most 100000"}},
+		{"log -config c -since 1h -chunk 1000000", []string{"at most 10000"}},
 		{"log -config c -since 1h -yes=perhaps", []string{"it takes no value"}},
 		{"binlog -config c", []string{"say what to read"}},
 		{"binlog -config c -gtids s -since 1h", []string{"one or the other"}},

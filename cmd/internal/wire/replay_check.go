@@ -53,7 +53,7 @@ func (a *replayArgs) check(fs *flag.FlagSet, now time.Time) []string {
 }
 
 // maxChunk is the largest number of rows that are one step.
-const maxChunk = 100_000
+const maxChunk = 10_000
 
 func oneOf(f *faults, name, value string, known ...string) {
 	if value == "" || slices.Contains(known, value) {
@@ -148,6 +148,13 @@ func (a *replayArgs) checkTable(f *faults) {
 	}
 }
 
+// split fills in what follows from the arguments of a replay that is resumed.
+func (a *replayArgs) split() {
+	if a.Table != "" {
+		a.splitTable(&faults{})
+	}
+}
+
 func (a *replayArgs) splitTable(f *faults) {
 	sep := "."
 	if strings.HasPrefix(a.Table, "`") {
@@ -197,7 +204,7 @@ func (a *replayArgs) checkConfig(c *config.Config) []string {
 	if k := c.Log.Kafka; a.Verb == verbLog && k != nil && a.Partition >= k.Partitions {
 		f.add("-partition %d: the topic %s has %d partitions, from 0", a.Partition, k.Topic, k.Partitions)
 	}
-	if c.Mode == config.ModeObserve && a.Target == targetRedis && !a.DryRun {
+	if c.Mode == config.ModeObserve && !a.DryRun {
 		f.add("mode is observe in the configuration, which deletes nothing: use -dry-run to look, or set mode: active")
 	}
 	return f

@@ -1,0 +1,151 @@
+package wire
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/doubletap-cdc/doubletap/pipeline"
+	"github.com/doubletap-cdc/doubletap/replay"
+	"github.com/doubletap-cdc/doubletap/replay/progress"
+)
+
+// pace is how fast the replay may go.
+func (r *replaying) pace() *replay.Pace {
+	p := &replay.Pace{Max: float64(r.args.Rate), MaxLag: time.Second, MaxSlower: 5 * time.Millisecond}
+	if r.args.Lag > 0 {
+		p.MaxLag = r.args.Lag
+	}
+	if r.args.Redis > 0 {
+		p.MaxSlower = r.args.Redis
+	}
+	return p
+}
+
+// sweepOld names the tables of which a source has only today's rows.
+func (r *replaying) sweepOld() []pipeline.Scope {
+	if r.old == nil || r.args.Table == "" {
+		return nil
+	}
+	return []pipeline.Scope{pipeline.TableScope(r.args.db, r.args.table)}
+}
+
+// do replays from where the state is to the end.
+func (r *replaying) do(ctx context.Context) error {
+	job := r.state.Job()
+	r.args.split() // of a resumed one
+	pace := r.pace()
+	load, done, err := r.app.newLoad(r.redis)
+	if err != nil {
+		return err
+	}
+	defer done()
+	pace.Load = load
+	source, err := r.sources.open(ctx, job.Kind, job.Fixed)
+	if err != nil {
+		return err
+	}
+	display := progress.New(r.stderr)
+	run := &replay.Run{
+		Source: source, State: r.state, Schema: r.app.Schema, Old: r.old, SweepOld: r.sweepOld(), Pace: pace,
+		Progress: display.Show, Hooks: r.app.Hooks,
+	}
+	var summary replay.Summary
+	if r.args.Target == targetTopic {
+		summary, err = r.doTopic(ctx, run)
+	} else {
+		summary, err = r.doRedis(ctx, run)
+	}
+	display.End()
+	if werr := r.writeSummary(summary); werr != nil {
+		err = errors.Join(err, werr)
+	}
+	if err == nil {
+		r.say("%s", doneLine(summary))
+		r.forgetList()
+	}
+	return err
+}
+
+func doneLine(s replay.Summary) string {
+	line := fmt.Sprintf("%s keys of %s rows were deleted, twice, in %v", progress.Number(s.Keys), progress.Number(s.Rows),
+		time.Duration(s.Seconds*float64(time.Second)).Round(100*time.Millisecond))
+	if s.DeadLetters > 0 {
+		line += fmt.Sprintf("; %d records could not be understood and were over-invalidated", s.DeadLetters)
+	}
+	return line
+}
+
+// doTopic hands everything to the invalidators that run elsewhere.
+func (r *replaying) doTopic(ctx context.Context, run *replay.Run) (s replay.Summary, err error) {
+	log, err := r.app.openKafka()
+	if err != nil {
+		return s, fmt.Errorf("%w: %w", errUsage, err)
+	}
+	group := replayConsumerName(r.app.Config)
+	topic := log.Replay()
+	if _, err := log.EnsureTopics(ctx, true); err != nil {
+		return s, errors.Join(err, closeLog(ctx, log))
+	}
+	run.Target = replay.NewTarget(topic.Publisher(), func(ctx context.Context) (b replay.Backlog, err error) {
+		b.First, b.Second, err = topic.Backlog(ctx, group)
+		return b, err
+	})
+	s, err = run.Do(ctx)
+	return s, errors.Join(err, closeLog(ctx, topic), closeLog(ctx, log))
+}
+
+// doRedis deletes in this process, from a log in the state folder.
+func (r *replaying) doRedis(ctx context.Context, run *replay.Run) (s replay.Summary, err error) {
+	spool, err := r.app.openSpool(r.state.Dir())
+	if err != nil {
+		return s, err
+	}
+	var letters atomic.Int64
+	r.app.Hooks = pipeline.Join(r.app.Hooks, pipeline.Hooks{DeadLettered: func(pipeline.DeadLetter) { letters.Add(1) }})
+	run.DeadLetters, run.Target = letters.Load, replay.NewTarget(spool.log.Publisher(), spool.backlog)
+	deleting, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var g errgroup.Group
+	running, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	g.Go(func() error {
+		err := spool.run(deleting, r.redis)
+		if err != nil {
+			fail(err)
+		}
+		return err
+	})
+	s, err = run.Do(running)
+	stop()
+	err = errors.Join(err, g.Wait(), spool.log.Close())
+	if err == nil && s.DeadLetters == 0 {
+		err = os.RemoveAll(filepath.Join(r.state.Dir(), spoolDir))
+	}
+	return s, err
+}
+
+// writeSummary writes one JSON object.
+func (r *replaying) writeSummary(s any) error {
+	text, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write the summary: %w", err)
+	}
+	text = append(text, '\n')
+	if r.args.Summary == "-" {
+		_, err = r.stdout.Write(text)
+	} else {
+		err = os.WriteFile(r.args.Summary, text, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("write the summary: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,144 @@
+package wire
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/doubletap-cdc/doubletap/admin"
+	"github.com/doubletap-cdc/doubletap/binlog"
+	"github.com/doubletap-cdc/doubletap/pipeline"
+	"github.com/doubletap-cdc/doubletap/replay"
+	"github.com/doubletap-cdc/doubletap/replay/history"
+)
+
+func (a *replayArgs) logSpec() history.LogSpec {
+	s := history.LogSpec{Since: a.since.Time}
+	if a.Until != "" {
+		s.Until = a.until.Time
+	}
+	if a.Partition >= 0 || a.From >= 0 {
+		s.Ranges = []history.LogRange{{Partition: a.Partition, From: a.From, Until: a.To}}
+	}
+	return s
+}
+
+func (a *replayArgs) binlogSpec() history.BinlogSpec {
+	s := history.BinlogSpec{Files: a.Files, Set: a.GTIDs, Since: a.since.Time}
+	if a.Until != "" {
+		s.Until = a.until.Time
+	}
+	return s
+}
+
+func (s *sources) openLog(ctx context.Context, kind string, spec json.RawMessage) (replay.Source, error) {
+	log, done, err := s.app.liveLog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, done)
+	d := history.LogDeps{Log: log, Schema: s.app.Schema, Name: s.app.Config.Source.Name}
+	if kind == kindDead {
+		return opened(spec, func(spec history.DeadSpec) (replay.Source, error) { return history.OpenDead(d, spec) })
+	}
+	return opened(spec, func(spec history.LogSpec) (replay.Source, error) { return history.OpenLog(d, spec) })
+}
+
+// liveLog is what the live log holds. The process that has an embedded log open is
+// asked; where none answers, its folder is opened, and no invalidator can start
+// until done is called.
+func (a *App) liveLog(ctx context.Context) (log pipeline.History, done func(), err error) {
+	if a.Config.Log.Kafka != nil {
+		k, err := a.openKafka()
+		if err != nil {
+			return nil, nil, err
+		}
+		return k.History(), func() { _ = closeLog(context.Background(), k) }, nil
+	}
+	dir := a.Config.Log.Embedded.Dir
+	if _, err := os.Stat(dir); err != nil {
+		return nil, nil, fmt.Errorf("open the log: %w", err)
+	}
+	client := history.NewClient(func() string { return cmp.Or(admin.AddrOf(dir), a.Config.Admin.Listen) }, dir, a.Hooks)
+	asked, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	if _, err := client.Bounds(asked); err == nil {
+		return client, func() {}, nil
+	} else if own, openErr := a.openEmbedded(); openErr == nil {
+		return own.History(), func() { _ = own.Close() }, nil
+	} else {
+		return nil, nil, fmt.Errorf("%w; and its folder cannot be opened: %w", err, openErr)
+	}
+}
+
+// askPatience is how long an invalidator may take to answer for its log.
+const askPatience = 5 * time.Second
+
+// liveSchema is the hash of the schema with which the tailer published last; ""
+// where that is not known.
+func (a *App) liveSchema(ctx context.Context) (hash string) {
+	log, done, err := a.liveLog(ctx)
+	if err != nil {
+		return ""
+	}
+	defer done()
+	all, err := log.Bounds(ctx)
+	if err != nil || len(all) == 0 || all[0].End == all[0].Start {
+		return ""
+	}
+	last := all[0]
+	const few = 10 // Kafka counts markers too
+	err = log.Read(ctx, 0, max(last.Start, last.End-few), last.End, func(messages []pipeline.Message) error {
+		for _, m := range messages {
+			if e, err := pipeline.DecodeEvent(m.Data); err == nil {
+				hash = e.Schema
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return ""
+	}
+	return hash
+}
+
+// binlogConfig is how the binlog is read: with the columns of both schemas, and a
+// server id of its own.
+func (s *sources) binlogConfig(ctx context.Context) (cfg binlog.Config, srv binlog.Server, err error) {
+	a := s.app
+	if cfg, err = a.binlogConfig(); err != nil {
+		return cfg, srv, err
+	}
+	cfg.Schema, cfg.ServerID = s.reading, 0 // the tailer has the configured id
+	srv, err = retryStart(ctx, a, "look at source", func(ctx context.Context) (binlog.Server, error) { return binlog.Detect(ctx, cfg) })
+	if err != nil {
+		return cfg, srv, err
+	}
+	release, err := a.leaseServerID(ctx, &cfg)
+	if err != nil {
+		return cfg, srv, err
+	}
+	s.closers = append(s.closers, release)
+	return cfg, srv, nil
+}
+
+func (s *sources) openBinlog(ctx context.Context, spec history.BinlogSpec) (replay.Source, error) {
+	a := s.app
+	cfg, srv, err := s.binlogConfig(ctx)
+	if err != nil {
+		return nil, err
+	}
+	source, err := binlog.NewSource(cfg, srv)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUsage, err)
+	}
+	return history.OpenBinlog(history.BinlogDeps{
+		Source: source, Name: cfg.Name, Schema: a.Schema.Hash(), Logger: a.Log,
+		Since: func(ctx context.Context, t time.Time) (pipeline.Position, time.Time, error) {
+			return binlog.Since(ctx, cfg, srv, t)
+		},
+	}, spec)
+}
