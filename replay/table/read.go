@@ -221,7 +221,7 @@ func (r *reader) open(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", err, pipeline.ErrFatal)
 	}
 	if r.spec.Where != "" {
-		if err := setNow(ctx, c, f.Now); err != nil {
+		if err := ready(ctx, c, t.db, f.Now); err != nil {
 			return lasting(err)
 		}
 	}

@@ -78,7 +78,7 @@ func quoted(s string) int {
 
 // tryWhere has the server look at a condition.
 func tryWhere(ctx context.Context, c Conn, t *table, where string, now int64) error {
-	if err := setNow(ctx, c, now); err != nil {
+	if err := ready(ctx, c, t.db, now); err != nil {
 		return err
 	}
 	err := c.Query(ctx, "EXPLAIN SELECT 1 FROM "+t.path()+" WHERE ("+where+")", nil)
@@ -95,11 +95,13 @@ func tryWhere(ctx context.Context, c Conn, t *table, where string, now int64) er
 
 const codeBadColumn = 1054
 
-// setNow stops the session's clock, so that a condition means the same in every
-// chunk.
-func setNow(ctx context.Context, c Conn, now int64) error {
-	if err := c.Query(ctx, "SET SESSION timestamp = "+strconv.FormatInt(now, 10), nil); err != nil {
-		return fmt.Errorf("set the time for the condition: %w", err)
+// ready prepares a session for a condition: its tables are those of the database,
+// and its clock stands still, so that it means the same in every chunk.
+func ready(ctx context.Context, c Conn, db string, now int64) error {
+	for _, sql := range []string{"USE " + backtick(db), "SET SESSION timestamp = " + strconv.FormatInt(now, 10)} {
+		if err := c.Query(ctx, sql, nil); err != nil {
+			return fmt.Errorf("prepare for the condition: %w", err)
+		}
 	}
 	return nil
 }
