@@ -33,6 +33,9 @@ type Invalidator struct {
 	// Gateless says that the source's own gate is off. Without Readers to ask,
 	// every second delete then waits for Fallback.
 	Gateless bool
+	// Replays says that the log holds what is replayed: events in any order, and no
+	// progress records.
+	Replays bool
 	// Watermarks, if not nil, is told how far the passes are. Readers.Source must be
 	// set then: a cache is trusted only while all that the source showed up to
 	// MaxLag ago has been deleted.
@@ -122,6 +125,7 @@ type worker struct {
 	// Guarded by the backlog's mutex:
 	marks  string             // to be stored with the cursors
 	passed [2]*progressRecord // the newest that the passes have passed
+	past   past               // of a log of replays
 
 	storeNow    chan struct{}
 	mu          sync.Mutex
@@ -138,8 +142,9 @@ func newWorker(inv *Invalidator, p Partition, c Cursors, gap string) (*worker, e
 	w := &worker{
 		Invalidator: inv, p: p, gap: gap, lanes: l, backlog: newBacklog(c, &inv.memory, len(l.fills)),
 		sweeper: newSweeper(), began: c.First,
-		storeNow: make(chan struct{}, 1), stored: make(chan struct{}), storedMarks: c.Marks,
+		storeNow: make(chan struct{}, 1), stored: make(chan struct{}), storedMarks: withoutPast(c.Marks),
 	}
+	w.past = pastOf(inv.Replays, c)
 	w.stalls, _ = inv.Deleter.(StallWatcher)
 	if inv.Readers.count() > 0 {
 		w.standings = standings(inv.Readers.Servers, c.Marks, c.Second, c.Second > 0 && gap == "")
@@ -247,6 +252,8 @@ func (w *worker) untilStore(ctx context.Context) error {
 
 func (w *worker) storeOnce(ctx context.Context, stored *Cursors) error {
 	c := w.cursors()
+	marks := c.Marks // those that remember waits for
+	c.Marks = w.withPast(marks)
 	if c == *stored || c.First < 0 || c.Second < 0 {
 		return nil
 	}
@@ -257,7 +264,7 @@ func (w *worker) storeOnce(ctx context.Context, stored *Cursors) error {
 	case err == nil:
 		*stored = c
 		w.mu.Lock()
-		w.storedMarks = c.Marks
+		w.storedMarks = marks
 		close(w.stored)
 		w.stored = make(chan struct{})
 		w.mu.Unlock()

@@ -87,7 +87,7 @@ func (w *worker) owedTo(ctx context.Context, st *standing) (from int64, everythi
 		return st.from, false, nil
 	case st.has == nil:
 		return 0, true, nil
-	case w.Readers.Source != nil && st.has.HasAll(*st.goal):
+	case w.Readers.Source != nil && st.has.HasAll(*st.goal), w.showsPast(*st.has):
 		return st.below, false, nil // it had all that was below
 	}
 	for back := int64(512); ; back *= 8 {
@@ -95,6 +95,8 @@ func (w *worker) owedTo(ctx context.Context, st *standing) (from int64, everythi
 		f, err := w.read(ctx, at)
 		lost, oldest := errors.AsType[*LogGapError](err)
 		switch {
+		case oldest && lost.Start >= st.below:
+			return 0, true, nil // nothing of it is left, and a read would wait for more
 		case oldest:
 			if f, err = w.read(ctx, lost.Start); err != nil {
 				return 0, false, err

@@ -16,6 +16,7 @@ const owesAll = -1
 // marksLine is the form of Cursors.Marks.
 type marksLine struct {
 	Readers map[string]readerMark `json:"readers"`
+	Past    *string               `json:"past,omitempty"` // see past
 }
 
 // readerMark is what a partition remembers of a reader.

@@ -191,6 +191,7 @@ func (w *worker) counts(fill time.Duration) bool { return w.stalls == nil || fil
 
 // retired is called for each step that the second cursor has passed.
 func (w *worker) retired(s *step) {
+	w.past.add(s.plan.need)
 	p := s.plan.progress
 	if p != nil && (w.passed[1] == nil || w.passed[1].offset < p.offset) { // not when it is passed again
 		w.passed[1] = p

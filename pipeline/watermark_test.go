@@ -94,7 +94,7 @@ func (g *gated) start() (stop func() error) {
 	inv := pipeline.Invalidator{
 		Schema: g.Schema, Deleter: g.Deleter, DeadLetters: g.DeadLetters, Hooks: g.Hooks, Fill: g.Fill, Memory: g.Memory,
 		Readers:  &pipeline.Readers{Source: readers.Source, Servers: readers.Servers, MaxWait: readers.MaxWait, Hooks: g.Hooks},
-		Fallback: g.Fallback, Gateless: g.Gateless, Watermarks: g.Watermarks, MaxLag: g.MaxLag,
+		Fallback: g.Fallback, Gateless: g.Gateless, Watermarks: g.Watermarks, MaxLag: g.MaxLag, Replays: g.Replays,
 	}
 	g.Readers = inv.Readers
 	stopReaders := start(g.t, inv.Readers.Run)

@@ -51,7 +51,7 @@ func (a *App) handleReplays(ctx context.Context, watching *watching, live *liveF
 	}
 	for attempt := 1; ctx.Err() == nil; attempt++ {
 		inv := r.invalidator(deletes, watching, log.DeadLetters())
-		inv.Memory = replayMemory
+		inv.Memory, inv.Replays = replayMemory, true
 		consumer := log.Replay().Consumer(replayConsumerName(r.Config))
 		if err := inv.Run(ctx, afterLive{consumer, live}); err != nil && ctx.Err() == nil {
 			r.Hooks.Retry("handle replays", attempt, err, replayAgain)
