@@ -60,6 +60,12 @@ var below = map[string][]string{
 	"deleter":   {"keys", "gtid", "internal/nearest", "pipeline", "watermark"},
 	"admin":     {"keys", "gtid", "internal/nearest", "pipeline"},
 	"config":    {"keys", "gtid", "internal/nearest", "pipeline"},
+	// The sources of a replay and its display stand on its core, not on each other,
+	// and the core on none of them.
+	"replay":          {"keys", "gtid", "internal/nearest", "pipeline"},
+	"replay/table":    nil,
+	"replay/history":  nil,
+	"replay/progress": nil,
 }
 
 // libraries says which third parties the light packages may import.
@@ -68,6 +74,7 @@ var libraries = map[string][]string{
 	"watermark": {"github.com/redis/go-redis/v9"},
 	"cache":     {"github.com/redis/go-redis/v9", "github.com/sony/gobreaker/v2"},
 	"pipeline":  nil,
+	"replay":    {"golang.org/x/sync", "github.com/gofrs/flock"},
 }
 
 // heavy are third parties that an application must not get with the packages that
