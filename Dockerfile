@@ -12,6 +12,6 @@ RUN CGO_ENABLED=0 GOFLAGS=-buildvcs=false go build -trimpath -ldflags='-s -w' -o
 
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY --from=build /out/binlog-tailer /out/invalidator /
+COPY --from=build /out/binlog-tailer /out/invalidator /out/replay /
 USER 65532:65532
 ENTRYPOINT ["/invalidator"]

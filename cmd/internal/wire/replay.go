@@ -293,12 +293,15 @@ func (r *replaying) exit(err error) int {
 		return ExitOK
 	case wrong:
 		return sayProblems(r.stderr, problems)
-	case errors.Is(err, errNobody), errors.Is(err, errUsage):
-		r.say("replay: %v", err)
-		return ExitUsage
 	case gone(err):
 		r.say("replay: a part of what was asked for is gone: %v\nreplay binlog -h and replay table -h say what covers it", err)
 		return ExitPosition
+	case errors.Is(err, errNobody), errors.Is(err, errUsage):
+		r.say("replay: %v", err)
+		return ExitUsage
+	case r.state == nil && errors.Is(err, context.Canceled):
+		r.say("replay: interrupted: nothing was deleted")
+		return ExitRuntime
 	}
 	r.say("replay: %v", err)
 	if r.state != nil && r.state.Phase() != replay.Done {

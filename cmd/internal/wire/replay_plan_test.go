@@ -1,0 +1,173 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/doubletap-cdc/doubletap/gtid"
+	"github.com/doubletap-cdc/doubletap/pipeline"
+	"github.com/doubletap-cdc/doubletap/replay"
+	"github.com/doubletap-cdc/doubletap/watermark"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func TestPlanText(t *testing.T) {
+	p := planText{
+		What:   []string{"row changes of shop, from 2026-11-16T23:00:00Z until now, by the server's clock", "about 120000 transactions to read, up to what is executed now"},
+		Rows:   1234567,
+		Schema: "/etc/doubletap/keys.yaml (8f2b1c3d4e5f6071)", Old: "/etc/doubletap/keys-old.yaml (1111111111111111)",
+		Target: "the topic doubletap.shop.replay, which the running invalidators consume",
+		Pace:   paceText(20000, 5*time.Millisecond, time.Second), State: "/var/lib/doubletap/replay",
+		Warnings: []string{
+			"The binlogs begin at 2026-11-17T02:00:00Z: transactions between 2026-11-16T23:00:00Z and then are not replayed; what they changed is covered by binlog files from an archive, or by a replay of the tables.",
+			"A second one.",
+		},
+	}
+	var b strings.Builder
+	p.write(&b)
+	p.DryRun, p.Rows, p.Old, p.Warnings = true, -1, "", nil
+	p.write(&b)
+	const golden = "testdata/plan.txt"
+	if *update {
+		if err := os.WriteFile(golden, []byte(b.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil || b.String() != string(want) {
+		t.Errorf("%v: the plan is\n%s\nwant\n%s", err, b.String(), want)
+	}
+}
+
+func TestQuestion(t *testing.T) {
+	for answer, want := range map[string]error{"y\n": nil, "YES\n": nil, "yes": nil, "\n": errNo, "n\n": errNo, "": errNo, "yesterday\n": errNo} {
+		var out strings.Builder
+		if err := question(t.Context(), strings.NewReader(answer), &out); !errors.Is(err, want) {
+			t.Errorf("%q: %v, want %v", answer, err, want)
+		}
+		if out.String() != "Delete these keys? [y/N] " {
+			t.Errorf("it asks %q", out.String())
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	in, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	defer out.Close()
+	if err := question(ctx, in, &strings.Builder{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("interrupted while asking: %v", err)
+	}
+	if err := ask(t.Context(), in, &strings.Builder{}, false); !errors.Is(err, errNobody) {
+		t.Errorf("a pipe was asked: %v", err)
+	}
+}
+
+func TestShellLine(t *testing.T) {
+	got := shellLine("replay", "table", "-where", "name = 'it''s'", "-summary", "", "-state", "/var/lib/a b")
+	if want := `replay table -where 'name = '\''it'\'''\''s'\''' -summary '' -state '/var/lib/a b'`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// TestLag is about how late live deletes are, by what the source had executed when
+// and what the passes have handled.
+func TestLag(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const server = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-"
+		set := func(n string) gtid.Set {
+			s, err := gtid.Parse(server + n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		done := set("5")
+		covers := func(s gtid.Set, p watermark.Pass) bool { return p == watermark.First && done.HasAll(s) }
+		var l liveLoad
+		look := func(executed string, want time.Duration) {
+			t.Helper()
+			if got := l.judge(sample{time.Now(), set(executed)}, covers); got != want {
+				t.Errorf("executed %s: %v late, want %v", executed, got, want)
+			}
+			time.Sleep(time.Second)
+		}
+		look("5", 0)
+		look("6", 0) // lacked since now
+		look("7", time.Second)
+		look("7", 2*time.Second)
+		done = set("6")
+		look("8", 2*time.Second) // 7 was there two seconds ago
+		done = set("8")
+		look("8", 0)
+		for range 2 * maxSamples {
+			l.judge(sample{time.Now(), set("9")}, covers)
+		}
+		if len(l.samples) > maxSamples {
+			t.Errorf("%d samples are kept", len(l.samples))
+		}
+		time.Sleep(time.Minute)
+		look("9", time.Minute)
+	})
+}
+
+func TestExitCodes(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		code int
+		says string
+	}{
+		{nil, 0, ""},
+		{errDone, 0, "done already"},
+		{problemsError{"one", "two"}, 2, "replay: one\nreplay: two\n"},
+		{errNobody, 2, "-yes"},
+		{errNo, 1, "answered with no"},
+		{context.Canceled, 1, "nothing was deleted"},
+		{replay.ErrStopped, 1, "stopped"},
+		{fmt.Errorf("%w: %w", errUsage, &pipeline.LogGapError{From: 1, Start: 5}), 3, "is gone"},
+		{&pipeline.GapError{Reason: "purged"}, 3, "is gone"},
+	} {
+		var out strings.Builder
+		r := &replaying{args: newReplayArgs(verbLog), stderr: &out}
+		if code := r.exit(c.err); code != c.code || !strings.Contains(out.String(), c.says) {
+			t.Errorf("%v: code %d, want %d; it says %q", c.err, code, c.code, out.String())
+		}
+	}
+}
+
+// TestGuideExamples keeps docs/replay.md in step with the arguments.
+func TestGuideExamples(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/replay.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile("../../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found int
+	for line := range strings.Lines(string(text) + string(readme)) {
+		if !strings.HasPrefix(line, "    ") {
+			continue
+		}
+		for _, words := range examples(line) {
+			found++
+			if _, problems := parseReplay(words, testNow); len(problems) > 0 {
+				t.Errorf("%q: %q", line, problems)
+			}
+		}
+	}
+	if found < 8 {
+		t.Errorf("%d examples were found", found)
+	}
+}
