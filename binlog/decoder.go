@@ -30,9 +30,10 @@ type decoder struct {
 	file   string
 	offset uint64 // where the next event begins
 
-	known    identity       // a transaction that was delivered before and comes again, to be compared
-	skip     bool           // the open transaction was delivered before
-	remember func(identity) // takes each transaction's identity before its first batch
+	known    identity          // a transaction that was delivered before and comes again, to be compared
+	skip     bool              // the open transaction was delivered before
+	have     func(string) bool // says of a GTID that it is not wanted; may be nil
+	remember func(identity)    // takes each transaction's identity before its first batch
 
 	payload  payloadReader
 	reported map[replication.EventType]bool // unknown events, each logged once

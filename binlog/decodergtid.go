@@ -17,7 +17,9 @@ func isGTID(t replication.EventType) bool {
 }
 
 func (d *decoder) begin(txn pipeline.Txn, begun bool) error {
-	d.skip = false
+	if d.skip = d.have != nil && d.have(txn.GTID); d.skip {
+		return d.asm.end(d.ctx)
+	}
 	return d.asm.begin(d.ctx, txn, begun)
 }
 

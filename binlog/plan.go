@@ -103,6 +103,7 @@ type plans struct {
 	schema  *keys.Schema
 	mariadb bool
 	byID    map[uint64]*plan
+	names   func(*plan, *tableMap) error // finds column names that the binlog lacks; may be nil
 }
 
 // maxPlans bounds the memory that tables with many ids take.
@@ -117,6 +118,9 @@ func (ps *plans) tableMap(body []byte) error {
 		return nil
 	}
 	id, p, err := newPlan(ps.schema, body, ps.mariadb)
+	if err == nil && ps.names != nil {
+		err = ps.lookUp(p)
+	}
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,234 @@
+package binlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/doubletap-cdc/doubletap/gtid"
+	"github.com/doubletap-cdc/doubletap/pipeline"
+)
+
+// FilesConfig says which binlog files to read.
+type FilesConfig struct {
+	// Config has the name, the key schema and the logger. With an Addr the server
+	// there is asked for column names that the files lack; nothing else is.
+	Config
+	Paths []string // files, and folders that hold those of one server
+}
+
+// Files reads binlog files as MySQL and MariaDB write them, such as copies in
+// an archive; the server may be gone. It is a pipeline.Source that has an end:
+// Run fails with pipeline.ErrFatal behind the last file.
+//
+// What the files do not hold is what a server would call purged: all before the
+// first of them, and, of MySQL, what lies between two of them.
+type Files struct {
+	history
+	files []binlogFile // in the order in which they were written
+	names columnNames
+
+	looking sync.Mutex
+	have    *inventory
+}
+
+var _ pipeline.Source = (*Files)(nil)
+
+// NewFiles finds the files and reads the beginning of each. The error names a
+// file that cannot be read: one that is encrypted or compressed, or written
+// without GTIDs, or none at all.
+func NewFiles(cfg FilesConfig) (*Files, error) {
+	if cfg.Schema == nil {
+		return nil, errors.New("the source has no key schema")
+	}
+	found, err := findFiles(cfg.Paths)
+	if err != nil {
+		return nil, err
+	}
+	f := &Files{files: found, names: columnNames{cfg: cfg.Config}}
+	f.history = history{cfg: cfg.Config, srv: found[0].server}
+	for _, file := range found[1:] {
+		if file.server.Flavor != f.srv.Flavor {
+			return nil, fmt.Errorf("%s is of %s and %s is of %s: give the files of one server", found[0].path, f.srv.Flavor, file.path, file.server.Flavor)
+		}
+	}
+	return f, nil
+}
+
+// inventory is what the files hold.
+type inventory struct {
+	executed gtid.Set // everything up to their end, what is gone included
+	gone     gtid.Set // of executed, what they do not hold
+	notes    []string
+}
+
+// look reads through the files once, for where transactions begin and end.
+func (f *Files) look(ctx context.Context) (*inventory, error) {
+	f.looking.Lock()
+	defer f.looking.Unlock()
+	if f.have == nil {
+		have, err := f.scan(ctx)
+		if err != nil {
+			return nil, err
+		}
+		f.have = have
+	}
+	return f.have, nil
+}
+
+// Notes returns, in whole sentences, what is missing from the files or cut off.
+// The first call reads through all of them.
+func (f *Files) Notes(ctx context.Context) ([]string, error) {
+	have, err := f.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return have.notes, nil
+}
+
+// Start implements pipeline.Source: current is the end of the files, earliest
+// their beginning.
+func (f *Files) Start(ctx context.Context, spec string) (pipeline.Position, error) {
+	have, err := f.look(ctx)
+	if err != nil {
+		return "", err
+	}
+	switch spec {
+	case "current", "":
+		return f.position(have.executed), nil
+	case "earliest":
+		return f.position(have.gone), nil
+	}
+	set, err := gtid.Parse(spec)
+	if err != nil {
+		return "", fmt.Errorf("%w: it is none of current, earliest, and a GTID set: %w", pipeline.ErrFatal, err)
+	}
+	if why := have.cannotResume(set); why != "" {
+		return "", fmt.Errorf("%w: %s", pipeline.ErrFatal, why)
+	}
+	return f.position(set), nil
+}
+
+func (f *Files) position(set gtid.Set) pipeline.Position {
+	return position{Flavor: f.srv.Flavor, Set: set.String()}.encode()
+}
+
+func (h *inventory) cannotResume(set gtid.Set) string {
+	switch {
+	case !h.executed.HasAll(set):
+		return fmt.Sprintf("the files end before %q does; they go up to %q", set, h.executed)
+	case !set.HasAll(h.gone):
+		return fmt.Sprintf("the files do not hold all that follows %q; they lack %q", set, h.gone)
+	}
+	return ""
+}
+
+// Check implements pipeline.Source.
+func (f *Files) Check(ctx context.Context, p pipeline.Position) error {
+	have, err := f.look(ctx)
+	if err != nil {
+		return err
+	}
+	set, err := f.set(p)
+	if err != nil {
+		return err
+	}
+	if why := have.cannotResume(set); why != "" {
+		return &pipeline.GapError{Reason: why, Next: f.position(have.executed)}
+	}
+	return nil
+}
+
+func (f *Files) set(p pipeline.Position) (gtid.Set, error) {
+	pos, err := parsePosition(p)
+	if err != nil {
+		return gtid.Set{}, err
+	}
+	if pos.Flavor != f.srv.Flavor {
+		return gtid.Set{}, fmt.Errorf("%w: the position is one of %s, the files are of %s", pipeline.ErrFatal, pos.Flavor, f.srv.Flavor)
+	}
+	return gtid.Parse(pos.Set)
+}
+
+// Since does for the files what the function Since does for a server.
+func (f *Files) Since(ctx context.Context, t time.Time) (pipeline.Position, time.Time, error) {
+	have, err := f.look(ctx)
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	at := 0
+	for i, file := range f.files {
+		if !file.begun.After(t.Add(-sinceSlack)) {
+			at = i
+		}
+	}
+	set := f.files[at].before
+	set.Union(have.gone)
+	return f.position(set), f.files[at].begun, nil
+}
+
+// Run implements pipeline.Source.
+func (f *Files) Run(ctx context.Context, from pipeline.Position, fn func(context.Context, pipeline.Batch) error) error {
+	set, err := f.set(from)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	d := newDecoder(ctx, f.cfg, f.srv, fn)
+	d.have = set.Has
+	d.plans.names = func(p *plan, t *tableMap) error {
+		err := f.names.fill(ctx, p, t, f.srv.MariaDB())
+		if err != nil { // the decoder ends before its next event
+			cancel(err)
+		}
+		return err
+	}
+	for _, file := range f.files[f.first(set):] {
+		if _, err := file.each(ctx, true, d.HandleEvent); err != nil {
+			if errors.Is(err, context.Canceled) {
+				return context.Cause(ctx)
+			}
+			return err
+		}
+	}
+	return fmt.Errorf("%w: the binlog files were read to their end", pipeline.ErrFatal)
+}
+
+// first returns the newest file before which there is nothing that is not in the
+// set.
+func (f *Files) first(set gtid.Set) int {
+	for i, file := range slices.Backward(f.files) {
+		if set.HasAll(file.before) {
+			return i
+		}
+	}
+	return 0
+}
+
+// scan reads through the files for the GTIDs of whole transactions.
+func (f *Files) scan(ctx context.Context) (*inventory, error) {
+	have := &inventory{}
+	have.executed, have.gone = f.files[0].before, f.files[0].before
+	for i, file := range f.files {
+		if gap := file.before.Minus(have.executed); i > 0 && !gap.Empty() {
+			have.notes = append(have.notes, fmt.Sprintf("Between %s and %s, %d transactions are missing: give the files between, or replay the tables.",
+				f.files[i-1].path, file.path, have.executed.Missing(file.before)))
+			if !f.srv.MariaDB() {
+				have.gone.Union(gap)
+			}
+			have.executed.Union(file.before)
+		}
+		cut, err := file.transactions(ctx, f.cfg, &have.executed)
+		if err != nil {
+			return nil, err
+		}
+		if cut != "" {
+			have.notes = append(have.notes, fmt.Sprintf("%s %s: what follows there is not replayed, and what it changed must be covered by a whole copy of the file, or by a replay of the tables.", file.path, cut))
+		}
+	}
+	return have, ctx.Err()
+}
