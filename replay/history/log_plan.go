@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// clockSlack is how much the log's clock may be ahead of the source's: records
-	// are looked for from so much before a time on.
+	// clockSlack is how much the log's clock may be behind the source's: records are
+	// looked for from so much before a time on.
 	clockSlack = time.Minute
 	// beside is how many records before and behind a range are looked at for how
 	// far the tailer was.
@@ -97,7 +97,23 @@ func (s *LogSource) fixOne(ctx context.Context, r *LogRange, b pipeline.Bounds) 
 		return fmt.Errorf("look for the time in the log: %w", err)
 	}
 	r.From = min(max(at, b.Start), r.Until)
-	if r.From > b.Start || b.Start == 0 {
+	if r.From > b.Start {
+		// An event of the time before where the clocks say that it begins: they do not
+		// agree, and nothing can be left out.
+		err := s.Log.Read(ctx, r.Partition, max(b.Start, r.From-beside), r.From, func(messages []pipeline.Message) error {
+			for _, m := range messages {
+				if e, err := pipeline.DecodeEvent(m.Data); err == nil && !e.CommittedAt.IsZero() && s.inTime(e) {
+					return errSeen
+				}
+			}
+			return nil
+		})
+		if !errors.Is(err, errSeen) {
+			return explainGap(r.Partition, err)
+		}
+		r.From = b.Start
+	}
+	if b.Start == 0 {
 		return nil
 	}
 	return s.checkStart(ctx, r, b)

@@ -170,6 +170,34 @@ func TestLogGaps(t *testing.T) {
 	}
 }
 
+// Where the log's clock is far behind the source's, its answer is of no use.
+func TestLogClocksDiffer(t *testing.T) {
+	now := time.Now().Truncate(time.Second)
+	log := &memoryLog{}
+	for i := range 100 {
+		log.records = append(log.records, changed(i+1, now.Add(time.Duration(i-100)*time.Minute), 1))
+	}
+	deps := LogDeps{Log: log, Schema: parseSchema(t, itemSchema)}
+	for behind, from := range map[time.Duration]int64{0: 89, 30 * time.Second: 90, -10 * time.Minute: 79, 5 * time.Minute: 0} {
+		log.times = func(at time.Time) int64 {
+			for i := range log.records {
+				if !now.Add(time.Duration(i-100)*time.Minute - behind).Before(at) {
+					return int64(i)
+				}
+			}
+			return int64(len(log.records))
+		}
+		s, err := OpenLog(deps, LogSpec{Since: now.Add(-10 * time.Minute)})
+		plan := planLog(t, s, err)
+		if spec := fromJSON[LogSpec](t, plan.Fixed); spec.Ranges[0].From != from {
+			t.Errorf("%v behind: from %d, want %d", behind, spec.Ranges[0].From, from)
+		}
+		if got := gtids(read(t, s, "")); !slices.Equal(got, numbers1(91, 101)) {
+			t.Errorf("%v behind: %v", behind, got)
+		}
+	}
+}
+
 func TestLogRefuses(t *testing.T) {
 	deps := LogDeps{Log: &memoryLog{}, Schema: parseSchema(t, itemSchema)}
 	now := time.Now()
