@@ -108,13 +108,12 @@ func (r *Run) chunk(ctx context.Context, c Chunk, set keySet) error {
 // lastChunk is for how long a chunk may still be published when ctx has ended.
 const lastChunk = 10 * time.Second
 
-// publish waits for its turn and makes the events durable in the log. What it has
-// begun it finishes, also when ctx ends.
+// publish waits for its turn and makes the events durable in the log, part by
+// part. What it has begun it finishes, also when ctx ends.
 func (r *Run) publish(ctx context.Context, events []pipeline.Event, n int) error {
-	if r.Pace != nil {
-		if err := r.Pace.Wait(ctx, n); err != nil {
-			return ErrStopped
-		}
+	parts := partsOf(events, n)
+	if err := r.wait(ctx, n/len(parts)); err != nil {
+		return ErrStopped
 	}
 	longer, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
@@ -123,14 +122,27 @@ func (r *Run) publish(ctx context.Context, events []pipeline.Event, n int) error
 		end()
 	})
 	defer stop()
-	if err := r.Target.Publish(longer, events); err != nil {
-		if ctx.Err() != nil {
-			err = errors.Join(ErrStopped, err)
+	for i, part := range parts {
+		if i > 0 {
+			_ = r.wait(ctx, n/len(parts)) // the rest of a chunk does not wait for a pace when ctx has ended
 		}
-		return &inHandError{err}
+		if err := r.Target.Publish(longer, part); err != nil {
+			if ctx.Err() != nil {
+				err = errors.Join(ErrStopped, err)
+			}
+			return &inHandError{err}
+		}
 	}
 	r.meter.add(int64(n))
 	return nil
+}
+
+// wait returns when n keys may go.
+func (r *Run) wait(ctx context.Context, n int) error {
+	if r.Pace == nil {
+		return nil
+	}
+	return r.Pace.Wait(ctx, n)
 }
 
 // settle publishes the sweeps that are owed for the old schema.

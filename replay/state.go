@@ -1,15 +1,12 @@
 package replay
 
 import (
-	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -171,28 +168,6 @@ func ResumeState(dir string) (*State, error) {
 	return s, nil
 }
 
-// openState makes the folder and locks it.
-func openState(dir string) (*State, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the replay's folder: %w", err)
-	}
-	path := filepath.Join(dir, lockFile)
-	l := flock.New(path, flock.SetPermissions(0o600))
-	ok, err := l.TryLock()
-	if err != nil {
-		return nil, fmt.Errorf("lock the replay's folder %s: %w", dir, err)
-	}
-	if !ok {
-		// The number is only told: the lock decides.
-		pid, _ := os.ReadFile(path)
-		return nil, &InUseError{Dir: dir, PID: strings.TrimSpace(string(pid))}
-	}
-	if err := os.WriteFile(path, fmt.Appendln(nil, os.Getpid()), 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock the replay's folder %s: %w", dir, err), l.Unlock())
-	}
-	return &State{dir: dir, lock: l, write: replaceFile}, nil
-}
-
 // load reads state.json; had is false where there is none.
 func (s *State) load() (had bool, err error) {
 	path := filepath.Join(s.dir, stateFile)
@@ -232,30 +207,6 @@ func (s *State) store() error {
 	return nil
 }
 
-// replaceFile puts a file in the place of another in one step, durably.
-func replaceFile(path string, data []byte) error {
-	temp := path + ".tmp"
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(temp, path); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 // Dir returns the folder.
 func (s *State) Dir() string { return s.dir }
 
@@ -270,49 +221,6 @@ func (s *State) Cursor() Cursor { return s.stored.Cursor }
 
 // Counts returns what was done so far.
 func (s *State) Counts() Counts { return s.stored.Counts }
-
-// Check returns an error that names what differs between the stored replay and
-// another one that was asked for. Fixed, Args, What and Rows may differ, and
-// what j leaves empty.
-func (s *State) Check(j Job) error {
-	was := &s.stored.Job
-	var differs []string
-	differ := func(what, was, is string) {
-		differs = append(differs, fmt.Sprintf("%s was %s and is %s", what, was, is))
-	}
-	if j.Kind != "" && j.Kind != was.Kind {
-		differ("the source", was.Kind, j.Kind)
-	} else if len(j.Given) > 0 && !sameJSON(j.Given, was.Given) {
-		differ("what is read", string(was.Given), string(j.Given))
-	}
-	if len(j.Settings) > 0 && !sameJSON(j.Settings, was.Settings) {
-		differ("the set of options", string(was.Settings), string(j.Settings))
-	}
-	if j.Schema != "" && j.Schema != was.Schema {
-		differ("the key schema's hash", was.Schema, j.Schema)
-	}
-	if j.Old != "" && j.Old != was.Old {
-		differ("the old key schema's hash", cmp.Or(was.Old, "none"), j.Old)
-	}
-	if len(differs) == 0 {
-		return nil
-	}
-	return fmt.Errorf("%s holds another replay, begun %s: %s; give this one a folder of its own, or remove the folder to give that one up",
-		s.dir, s.Started.UTC().Format(time.RFC3339), strings.Join(differs, "; "))
-}
-
-// sameJSON compares without regard to blanks.
-func sameJSON(a, b json.RawMessage) bool {
-	return slices.Equal(compactJSON(a), compactJSON(b))
-}
-
-func compactJSON(text json.RawMessage) []byte {
-	var b bytes.Buffer
-	if json.Compact(&b, text) != nil {
-		return text
-	}
-	return b.Bytes()
-}
 
 // Close lets go of the folder. What was stored stays.
 func (s *State) Close() error {

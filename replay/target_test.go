@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -76,22 +77,24 @@ func TestTargetWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &lateLog{parts: 3}
 		target := NewTarget(log, nil)
-		e := manyKeys(200_000) // 24 MB
-		finished := false
+		e := manyKeys(100_000) // 12 MB
+		var finished atomic.Bool
 		go func() {
 			if err := target.Publish(t.Context(), []pipeline.Event{e}); err != nil {
 				t.Error(err)
 			}
-			finished = true
+			finished.Store(true)
 		}()
-		synctest.Wait()
-		for log.ack(nil) {
-			if finished {
+		for synctest.Wait(); ; synctest.Wait() {
+			early := finished.Load()
+			if !log.ack(nil) {
+				break
+			}
+			if early {
 				t.Fatal("returned before all was durable")
 			}
-			synctest.Wait()
 		}
-		if !finished {
+		if !finished.Load() {
 			t.Fatal("did not return")
 		}
 		if log.most > maxOutstanding || log.most < maxOutstanding/2 {
