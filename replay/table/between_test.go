@@ -79,8 +79,8 @@ type busy struct {
 
 const busyRows = 3000
 
-func newBusy(t *testing.T) *busy {
-	b := &busy{rig: newRig(t, flavors[0], `{name: item, table: "%s.item", key: "item:{id}"}`, `{name: list, table: "%s.item", key: "list:{category}"}`)}
+func newBusy(t *testing.T, f flavor) *busy {
+	b := &busy{rig: newRig(t, f, `{name: item, table: "%s.item", key: "item:{id}"}`, `{name: list, table: "%s.item", key: "list:{category}"}`)}
 	b.exec("CREATE TABLE item (id INT PRIMARY KEY, category INT NOT NULL)")
 	var values []string
 	for i := range busyRows {
@@ -167,7 +167,13 @@ func (b *busy) keysNow() (all []string) {
 // stopped: what the walk and the binlog between its ends bring has the keys of
 // every row that stayed, and of both images of everything that changed meanwhile.
 func TestWalkAndTheBinlogBetween(t *testing.T) {
-	b := newBusy(t)
+	for _, f := range flavors {
+		t.Run(f.name, func(t *testing.T) { walkAndBetween(t, f) })
+	}
+}
+
+func walkAndBetween(t *testing.T, f flavor) {
+	b := newBusy(t, f)
 	planned := 0
 	b.deps.Binlog = func(low, high string) (replay.Source, error) {
 		b.stop() // so that the test can compare; the window is closed by now
@@ -216,7 +222,7 @@ func walkOnly(r *rig, s *seen) []string {
 // TestBetweenGoesOn stops after each chunk in turn, and goes on from its cursor
 // with sources made anew.
 func TestBetweenGoesOn(t *testing.T) {
-	b := newBusy(t)
+	b := newBusy(t, flavors[0])
 	planned := 0
 	b.deps.Binlog = func(low, high string) (replay.Source, error) {
 		b.stop()
@@ -270,7 +276,7 @@ func TestBetweenGoesOn(t *testing.T) {
 // follows the binlog with the same schema: the walk and the live events together
 // have every key, of what was there and of what changed.
 func TestWalkBesideTheLivePipeline(t *testing.T) {
-	b := newBusy(t)
+	b := newBusy(t, flavors[0])
 	got := b.walk(table.Spec{Table: "item", Chunk: 50})
 	b.stop()
 	live := b.changedBetween(b.begun.Shown, b.view().Written)

@@ -53,12 +53,10 @@ func (k *key) names() []string {
 // the table cannot be walked.
 func describe(ctx context.Context, c Conn, db, name string) (*table, error) {
 	t := &table{db: db, name: name, rows: -1}
-	where := "TABLE_SCHEMA = " + quote(db)
-	var names []string
+	where := "TABLE_SCHEMA = " + quote(db) + " AND TABLE_NAME = " + quote(name)
 	kind := ""
 	err := c.Query(ctx, "SELECT TABLE_NAME, TABLE_TYPE, TABLE_ROWS FROM information_schema.TABLES WHERE "+where, func(v [][]byte) error {
-		names = append(names, string(v[0]))
-		if string(v[0]) == name {
+		if string(v[0]) == name { // the server may compare it otherwise
 			kind = string(v[1])
 			if n, err := strconv.ParseInt(string(v[2]), 10, 64); err == nil {
 				t.rows = n
@@ -70,11 +68,10 @@ func describe(ctx context.Context, c Conn, db, name string) (*table, error) {
 	case err != nil:
 		return nil, fmt.Errorf("look up table %s.%s: %w", db, name, lasting(err))
 	case kind == "":
-		return nil, fmt.Errorf("table %s.%s does not exist, or the user may not see it%s: %w", db, name, meant(name, names), pipeline.ErrFatal)
+		return nil, unknownTable(ctx, c, db, name)
 	case strings.Contains(kind, "VIEW") || kind == "SEQUENCE":
 		return nil, fmt.Errorf("%s.%s is a %s, which has no rows of its own: name the tables that it reads: %w", db, name, strings.ToLower(kind), pipeline.ErrFatal)
 	}
-	where += " AND TABLE_NAME = " + quote(name)
 	err = c.Query(ctx, `SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLABLE, CHARACTER_SET_NAME, COLLATION_NAME, NUMERIC_SCALE, CHARACTER_OCTET_LENGTH
 		FROM information_schema.COLUMNS WHERE `+where+" ORDER BY ORDINAL_POSITION", func(v [][]byte) error {
 		scale, _ := strconv.Atoi(string(v[6]))
@@ -92,6 +89,18 @@ func describe(ctx context.Context, c Conn, db, name string) (*table, error) {
 		return nil, fmt.Errorf("look up the columns of %s.%s: %w", db, name, lasting(err))
 	}
 	return t, nil
+}
+
+func unknownTable(ctx context.Context, c Conn, db, name string) error {
+	var names []string
+	err := c.Query(ctx, "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = "+quote(db), func(v [][]byte) error {
+		names = append(names, string(v[0]))
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("look up the tables of %s: %w", db, lasting(err))
+	}
+	return fmt.Errorf("table %s.%s does not exist, or the user may not see it%s: %w", db, name, meant(name, names), pipeline.ErrFatal)
 }
 
 func meant(name string, known []string) string {

@@ -1,12 +1,14 @@
 package table_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/doubletap-cdc/doubletap/replay"
 	"github.com/doubletap-cdc/doubletap/replay/table"
 )
 
@@ -146,9 +148,21 @@ func walkByKey(t *testing.T, r *rig, i int) {
 	if unique = slices.Compact(unique); len(unique) != rows || len(got.scopes) > 0 {
 		t.Errorf("%d different keys for %d rows; stale: %v", len(unique), rows, got.scopes)
 	}
-	for n, sql := range r.statements {
+	// Going on in the middle, from what a state file would hold.
+	var spec table.Spec
+	decode(t, replay.Cursor(got.plan.Fixed), &spec)
+	src, err := table.Open(r.deps, spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	middle, rest := len(got.chunks)/2, &seen{}
+	err = src.Read(t.Context(), got.chunks[middle].Next, func(_ context.Context, c replay.Chunk) error { rest.take(t, r.deps.Schema, c); return nil })
+	if err != nil || !slices.Equal(rest.keys, got.keys[(middle+1)*smallChunk:]) {
+		t.Errorf("behind chunk %d there are %d keys, %v; the whole has %d", middle, len(rest.keys), err, len(got.keys))
+	}
+	for _, n := range []int{0, 1, middle, len(got.chunks) - 1} {
 		if !t.Failed() { // the others fail as well
-			lookAt(t, r, sql, n == 0)
+			lookAt(t, r, r.statements[n], n == 0)
 		}
 	}
 }
