@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/doubletap-cdc/doubletap/config"
 	"github.com/doubletap-cdc/doubletap/pipeline"
 )
@@ -14,6 +16,15 @@ import (
 // besides those of live ones, which have the engine's default. What does not fit is
 // read from the log again.
 const replayMemory = 16 << 20
+
+// replayRate bounds the bytes of replayed records that this process reads in a
+// second, of all partitions together: about 200,000 rows, which are planned in a
+// fifth of a processor's time. A backlog that built up while nothing ran would take
+// all processors otherwise. No step is larger than replayStep without a pause.
+const (
+	replayRate = 4 << 20
+	replayStep = 128 << 10
+)
 
 // replayAgain is when what ended with an error is begun again.
 const replayAgain = 10 * time.Second
@@ -49,11 +60,12 @@ func (a *App) handleReplays(ctx context.Context, watching *watching, live *liveF
 	if r.Config.Mode == config.ModeObserve {
 		deletes = redis.Observe()
 	}
+	limit := rate.NewLimiter(replayRate, replayStep)
 	for attempt := 1; ctx.Err() == nil; attempt++ {
 		inv := r.invalidator(deletes, watching, log.DeadLetters())
 		inv.Memory, inv.Replays = replayMemory, true
 		consumer := log.Replay().Consumer(replayConsumerName(r.Config))
-		if err := inv.Run(ctx, afterLive{consumer, live}); err != nil && ctx.Err() == nil {
+		if err := inv.Run(ctx, afterLive{consumer, live, limit}); err != nil && ctx.Err() == nil {
 			r.Hooks.Retry("handle replays", attempt, err, replayAgain)
 		}
 		select {
@@ -126,23 +138,37 @@ func (l *liveFirst) wait(ctx context.Context) error {
 // afterLive is a consumer of what comes after live changes.
 type afterLive struct {
 	pipeline.Consumer
-	live *liveFirst
+	live  *liveFirst
+	limit *rate.Limiter // of bytes
 }
 
 func (c afterLive) Run(ctx context.Context, own func(context.Context, pipeline.Partition) error) error {
 	return c.Consumer.Run(ctx, func(ctx context.Context, p pipeline.Partition) error {
-		return own(ctx, heldBack{p, c.live})
+		return own(ctx, heldBack{p, c})
 	})
 }
 
 type heldBack struct {
 	pipeline.Partition
-	live *liveFirst
+	by afterLive
 }
 
 func (p heldBack) Read(ctx context.Context, from int64) (pipeline.Fetch, error) {
-	if err := p.live.wait(ctx); err != nil {
+	if err := p.by.live.wait(ctx); err != nil {
 		return pipeline.Fetch{Next: from, End: from}, err
 	}
-	return p.Partition.Read(ctx, from)
+	f, err := p.Partition.Read(ctx, from)
+	if err != nil {
+		return f, err
+	}
+	size := 0
+	for _, m := range f.Messages {
+		size += len(m.Data)
+	}
+	for ; size > 0; size -= replayStep {
+		if err := p.by.limit.WaitN(ctx, min(size, replayStep)); err != nil {
+			return pipeline.Fetch{Next: from, End: from}, err
+		}
+	}
+	return f, nil
 }

@@ -6,11 +6,13 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/time/rate"
 
 	"github.com/doubletap-cdc/doubletap/bus"
 	"github.com/doubletap-cdc/doubletap/keys"
@@ -158,6 +160,41 @@ func TestReplaysWaitForLiveChanges(t *testing.T) {
 		h.Owned("t/0", false)
 		if waited() {
 			t.Error("a partition of another process is waited for")
+		}
+	})
+}
+
+// large is a partition that always has a large record.
+type large struct{ pipeline.Partition }
+
+func (large) Read(_ context.Context, from int64) (pipeline.Fetch, error) {
+	return pipeline.Fetch{Messages: []pipeline.Message{{Offset: from, Data: make([]byte, replayRate/8)}}, Next: from + 1}, nil
+}
+
+// A backlog of replays is read at a limited rate, by all partitions together.
+func TestReplaysAreReadSlowly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		by := afterLive{live: newLiveFirst(), limit: rate.NewLimiter(replayRate, replayStep)}
+		began := time.Now()
+		var both sync.WaitGroup
+		for range 2 {
+			p := heldBack{large{}, by}
+			both.Go(func() {
+				for i := range int64(8) {
+					if f, err := p.Read(t.Context(), i); f.Next != i+1 || err != nil {
+						t.Errorf("%+v, %v", f, err)
+					}
+				}
+			})
+		}
+		both.Wait()
+		if took := time.Since(began); took < 1900*time.Millisecond || took > 2*time.Second {
+			t.Errorf("two seconds' bytes took %v", took)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if f, err := (heldBack{large{}, by}).Read(ctx, 5); err == nil || f.Next != 5 {
+			t.Errorf("after the end: %+v, %v", f, err)
 		}
 	})
 }
