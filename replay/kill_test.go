@@ -99,7 +99,7 @@ func create(t testing.TB, dir string) {
 	}
 }
 
-var killed = walk{rows: 180_000, chunk: 3000} // each chunk in three parts
+var killed = walk{rows: 120_000, chunk: 3000} // each chunk in three parts
 
 // TestMain is also the process that TestKilledForReal kills: it says when it
 // has done something, and goes on until it is killed or finished.
@@ -121,7 +121,7 @@ func TestKilledForReal(t *testing.T) {
 	create(t, dir)
 	const kills = 10
 	for range kills {
-		killAfter(t, dir, 1+rand.IntN(16))
+		killAfter(t, dir, 1+rand.IntN(12))
 	}
 	sum, err := run(t.Context(), dir, killed, func() {})
 	if err != nil {

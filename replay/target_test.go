@@ -66,7 +66,7 @@ func (l *lateLog) ack(err error) bool {
 func manyKeys(n int) pipeline.Event {
 	e := pipeline.Event{Kind: pipeline.KindKeys, Source: "shop"}
 	for i := range n {
-		e.Keys = append(e.Keys, fmt.Sprintf("item:%09d:%s", i, strings.Repeat("x", 100)))
+		e.Keys = append(e.Keys, fmt.Sprintf("item:%09d:%s", i, strings.Repeat("x", 600)))
 	}
 	return e
 }
@@ -77,7 +77,7 @@ func TestTargetWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &lateLog{parts: 3}
 		target := NewTarget(log, nil)
-		e := manyKeys(100_000) // 12 MB
+		e := manyKeys(20_000) // 12 MB
 		var finished atomic.Bool
 		go func() {
 			if err := target.Publish(t.Context(), []pipeline.Event{e}); err != nil {
