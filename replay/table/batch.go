@@ -40,9 +40,9 @@ type imageRule struct {
 	at   []int // the key columns among the values
 }
 
-func newRowReader(t *table, columns []string, rules []*keys.Rule, schema *keys.Schema, where string) *rowReader {
-	r := &rowReader{columns: columns, key: t.key, meets: -1, schema: schema}
-	for _, name := range columns {
+func newRowReader(t *table, need needs, schema *keys.Schema, where string) *rowReader {
+	r := &rowReader{columns: need.columns, key: t.key, meets: -1, schema: schema}
+	for _, name := range need.columns {
 		c := t.column(name)
 		expr, survived := c.valueExpr()
 		v := valueSpec{name: name, at: r.expr(expr), survived: -1, form: c.form(), kind: c.kind()}
@@ -57,11 +57,11 @@ func newRowReader(t *table, columns []string, rules []*keys.Rule, schema *keys.S
 	if where != "" {
 		r.meets = r.expr("((" + where + ") IS TRUE)")
 	}
-	for _, rule := range rules {
+	for _, rule := range need.rules {
 		if rule.ComparesImages() {
 			one := imageRule{rule: rule}
 			for _, c := range rule.KeyColumns() {
-				one.at = append(one.at, slices.IndexFunc(columns, func(have string) bool { return strings.EqualFold(have, c) }))
+				one.at = append(one.at, slices.IndexFunc(need.columns, func(have string) bool { return strings.EqualFold(have, c) }))
 			}
 			r.images = append(r.images, one)
 		}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -26,7 +25,7 @@ type Deps struct {
 	Source string
 	Schema *keys.Schema
 	// Columns names further columns that are needed of a table, for keys of another
-	// schema; it may be nil.
+	// schema; it may be nil. Those that the table does not have come with no row.
 	Columns func(db, table string) []string
 	// Binlog opens what replays the transactions that are in high and not in low,
 	// both GTID sets in the source's own notation. Its Plan is called first, each
@@ -111,27 +110,6 @@ func checkSpec(d *Deps, spec *Spec) error {
 	return checkWhere(spec.Where)
 }
 
-// needed returns the columns that rows of a table are read with, and the rules
-// that they are for. It is an error if there are neither rules nor columns.
-func (d *Deps) needed(db, name string) (columns []string, rules []*keys.Rule, err error) {
-	if t := d.Schema.Table(db, name); t != nil {
-		columns, rules = slices.Clone(t.Columns()), t.Rules()
-	}
-	further := false
-	if d.Columns != nil {
-		for _, c := range d.Columns(db, name) {
-			further = true
-			if !slices.ContainsFunc(columns, func(have string) bool { return strings.EqualFold(have, c) }) {
-				columns = append(columns, c)
-			}
-		}
-	}
-	if len(rules) == 0 && !further {
-		return nil, nil, fmt.Errorf("no rule of the key schema is for %s.%s, so no key depends on it: %w", db, name, pipeline.ErrFatal)
-	}
-	return columns, rules, nil
-}
-
 // walk is a Source of the rows of a table.
 type walk struct {
 	deps Deps
@@ -161,10 +139,7 @@ func (w *walk) plan(ctx context.Context, c Conn) (p replay.Plan, err error) {
 	if err := t.chooseKey(ctx, c, ""); err != nil {
 		return p, err
 	}
-	columns, rules, err := w.deps.needed(t.db, t.name)
-	if err == nil {
-		err = t.check(columns, rules)
-	}
+	need, err := w.deps.need(t)
 	if err != nil {
 		return p, err
 	}
@@ -185,8 +160,8 @@ func (w *walk) plan(ctx context.Context, c Conn) (p replay.Plan, err error) {
 		f.First, f.Last, f.Rows = nil, nil, 0
 	}
 	w.spec.Fixed = f
-	p.Rows, p.What = f.Rows, w.what(t, columns)
-	p.Warnings = warnings(t, rules)
+	p.Rows, p.What = f.Rows, w.what(t, need.columns)
+	p.Warnings = warnings(t, need)
 	p.Fixed, err = json.Marshal(w.spec)
 	return p, err
 }

@@ -225,8 +225,11 @@ func TestUncertainTextSweepsTheTable(t *testing.T) {
 // TestColumnsOfAnOldSchema: further columns come with the rows.
 func TestColumnsOfAnOldSchema(t *testing.T) {
 	r := newItems(t, flavors[0], 2)
-	r.deps.Columns = func(string, string) []string { return []string{"ID", "title"} }
+	r.deps.Columns = func(string, string) []string { return []string{"ID", "title", "dropped"} }
 	got := r.walk(table.Spec{Table: "item"})
+	if last := got.plan.Warnings[len(got.plan.Warnings)-1]; !strings.Contains(last, "column dropped") {
+		t.Errorf("the plan warns: %q", last)
+	}
 	if tr := got.chunks[0].Events[0].Tables[0]; !slices.Equal(tr.Columns, []string{"id", "title"}) || len(tr.Rows[0].After) != 2 {
 		t.Errorf("columns %v, a row %v", tr.Columns, tr.Rows[0])
 	}

@@ -210,10 +210,7 @@ func (r *reader) open(ctx context.Context) error {
 	if !slices.Equal(t.key.names(), f.Columns) {
 		return fmt.Errorf("the key %s of %s.%s has other columns than when its walk began: start a new replay: %w", f.Key, t.db, t.name, pipeline.ErrFatal)
 	}
-	columns, rules, err := r.deps.needed(t.db, t.name)
-	if err == nil {
-		err = t.check(columns, rules)
-	}
+	need, err := r.deps.need(t)
 	if err != nil {
 		return err
 	}
@@ -225,7 +222,7 @@ func (r *reader) open(ctx context.Context) error {
 			return lasting(err)
 		}
 	}
-	r.table, r.rows = t, newRowReader(t, columns, rules, r.deps.Schema, r.spec.Where)
+	r.table, r.rows = t, newRowReader(t, need, r.deps.Schema, r.spec.Where)
 	return nil
 }
 

@@ -137,16 +137,13 @@ func (g *given) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	columns, rules, err := g.deps.needed(t.db, t.name)
-	if err == nil {
-		err = t.check(columns, rules)
-	}
+	need, err := g.deps.need(t)
 	if err != nil {
 		return err
 	}
-	g.table, g.rows = t, newRowReader(t, columns, rules, g.deps.Schema, "")
+	g.table, g.rows = t, newRowReader(t, need, g.deps.Schema, "")
 	g.rules, g.others = nil, nil
-	for _, r := range rules {
+	for _, r := range need.rules {
 		if rest := beside(r.KeyColumns(), t.key.names()); len(rest) == 0 {
 			g.rules = append(g.rules, r)
 		} else {

@@ -10,21 +10,41 @@ import (
 	"github.com/doubletap-cdc/doubletap/pipeline"
 )
 
-// check says which columns cannot be read for keys. With a column unknown, each
-// row would delete all that its rule can make: that is better said, and done once.
-func (t *table) check(columns []string, rules []*keys.Rule) error {
+// needs are what is read of a table, and for which rules.
+type needs struct {
+	columns []string
+	rules   []*keys.Rule
+	lost    []string // columns of another schema that the table does not have
+}
+
+// rulesOf returns the rules for a table. It is an error if nothing depends on it.
+func (d *Deps) rulesOf(db, name string) (t *keys.Table, further []string, err error) {
+	t = d.Schema.Table(db, name)
+	if d.Columns != nil {
+		further = d.Columns(db, name)
+	}
+	if t == nil && len(further) == 0 {
+		return nil, nil, fmt.Errorf("no rule of the key schema is for %s.%s, so no key depends on it: %w", db, name, pipeline.ErrFatal)
+	}
+	return t, further, nil
+}
+
+// need says what is read of a table. With a column unknown, each row would delete
+// all that its rule can make: that is better said, and done once. Columns for
+// another schema are left out instead: who asked for them knows what to do.
+func (d *Deps) need(t *table) (n needs, err error) {
+	of, further, err := d.rulesOf(t.db, t.name)
+	if err != nil {
+		return n, err
+	}
+	if of != nil {
+		n.columns, n.rules = slices.Clone(of.Columns()), of.Rules()
+	}
 	inKey := func(name string) bool {
-		ours := false
-		for _, r := range rules {
-			ours = ours || contains(r.Columns(), name)
-			if contains(r.KeyColumns(), name) {
-				return true
-			}
-		}
-		return !ours // of another schema, which does not say
+		return slices.ContainsFunc(n.rules, func(r *keys.Rule) bool { return contains(r.KeyColumns(), name) })
 	}
 	var problems []error
-	for _, name := range columns {
+	for _, name := range n.columns {
 		c := t.column(name)
 		if c == nil {
 			problems = append(problems, fmt.Errorf("column %q does not exist, or the user may not see it%s", name, meant(name, t.columnNames())))
@@ -32,11 +52,21 @@ func (t *table) check(columns []string, rules []*keys.Rule) error {
 			problems = append(problems, fmt.Errorf("column %q: %w", name, err))
 		}
 	}
-	if len(problems) == 0 {
-		return nil
+	if len(problems) > 0 {
+		return n, fmt.Errorf("%s.%s lacks what its rules need: %w; correct the rules, or delete all keys that depend on it with -whole: %w",
+			t.db, t.name, errors.Join(problems...), pipeline.ErrFatal)
 	}
-	return fmt.Errorf("%s.%s lacks what its rules need: %w; correct the rules, or delete all keys that depend on it with -whole: %w",
-		t.db, t.name, errors.Join(problems...), pipeline.ErrFatal)
+	for _, name := range further {
+		if contains(n.columns, name) {
+			continue
+		}
+		if c := t.column(name); c == nil || c.usable(false) != nil {
+			n.lost = append(n.lost, name)
+		} else {
+			n.columns = append(n.columns, name)
+		}
+	}
+	return n, nil
 }
 
 func contains(list []string, name string) bool {
@@ -44,10 +74,10 @@ func contains(list []string, name string) bool {
 }
 
 // warnings says what a walk cannot find.
-func warnings(t *table, rules []*keys.Rule) []string {
+func warnings(t *table, n needs) []string {
 	out := []string{fmt.Sprintf("Rows that no longer exist are not walked: keys that only deleted rows of %s.%s had stay as they are. Where such keys may be wrong, and where a template itself has changed, the whole table must go: -whole, with -old-keys for keys of an earlier schema.", t.db, t.name)}
 	var former, gone []string
-	for _, r := range rules {
+	for _, r := range n.rules {
 		if slices.ContainsFunc(r.KeyColumns(), func(c string) bool { return !contains(t.key.names(), c) }) {
 			former = append(former, r.Name())
 		}
@@ -61,6 +91,9 @@ func warnings(t *table, rules []*keys.Rule) []string {
 	}
 	if len(gone) > 0 {
 		out = append(out, fmt.Sprintf("Rule %s has a condition: rows that met it once and do not now are not found by a walk.", strings.Join(gone, ", ")))
+	}
+	if len(n.lost) > 0 {
+		out = append(out, fmt.Sprintf("The earlier schema needs column %s, which %s.%s does not have now, or not of a type for keys: keys that hold it cannot be told from rows.", strings.Join(n.lost, ", "), t.db, t.name))
 	}
 	return out
 }

@@ -19,13 +19,15 @@ type whole struct {
 
 // Plan implements replay.Source.
 func (w *whole) Plan(context.Context) (p replay.Plan, err error) {
-	_, rules, err := w.deps.needed(w.spec.DB, w.spec.Table)
+	t, _, err := w.deps.rulesOf(w.spec.DB, w.spec.Table)
 	if err != nil {
 		return p, err
 	}
-	patterns := make([]string, len(rules))
-	for i, r := range rules {
-		patterns[i] = fmt.Sprintf("%s (rule %s)", r.Pattern(), r.Name())
+	patterns := []string{}
+	if t != nil {
+		for _, r := range t.Rules() {
+			patterns = append(patterns, fmt.Sprintf("%s (rule %s)", r.Pattern(), r.Name()))
+		}
 	}
 	p.What = []string{fmt.Sprintf("every key that depends on %s.%s, found by SCAN in the cache: %s", w.spec.DB, w.spec.Table, strings.Join(patterns, ", "))}
 	p.Rows = -1
