@@ -104,7 +104,7 @@ func (b *binlogSource) planSet(ctx context.Context, now binlogNow, p *replay.Pla
 	want := end.Minus(after)
 	if gone := want.Intersect(now.purged); explicit && !gone.Empty() {
 		if now.purged.HasAll(want) {
-			return fmt.Errorf("all of %q was purged from the binlogs: %s", want, elsewhere)
+			return &pipeline.GapError{Reason: fmt.Sprintf("all of %q was purged from the binlogs: %s", want, elsewhere)}
 		}
 		p.Warnings = append(p.Warnings, fmt.Sprintf("%d of the transactions were purged from the binlogs and are not replayed (purged are %q): %s.",
 			size(gone), now.purged, elsewhere))
@@ -161,7 +161,7 @@ func (b *binlogSource) planTime(ctx context.Context, now binlogNow, p *replay.Pl
 		b.spec.From, begun, err = b.Since(ctx, b.spec.Since)
 		if err == nil && begun.After(b.spec.Since) && !now.purged.Empty() {
 			if !b.spec.Until.IsZero() && begun.After(b.spec.Until) {
-				return fmt.Errorf("the binlogs begin at %s only, behind the range: %s", stamp(begun), elsewhere)
+				return &pipeline.GapError{Reason: fmt.Sprintf("the binlogs begin at %s only, behind the range: %s", stamp(begun), elsewhere)}
 			}
 			p.Warnings = append(p.Warnings, fmt.Sprintf("The binlogs begin at %s: transactions between %s and then are not replayed; %s.",
 				stamp(begun), stamp(b.spec.Since), elsewhere))
