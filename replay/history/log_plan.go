@@ -146,8 +146,8 @@ func (s *LogSource) checkStart(ctx context.Context, r *LogRange, b pipeline.Boun
 		}
 		holds = "its oldest event was committed at " + first.UTC().Format(time.RFC3339)
 	}
-	return fmt.Errorf("partition %d of the log begins at offset %d, and %s: events since %s may have been removed before. For those, %s. To replay what is there, give a later time, or offsets",
-		r.Partition, b.Start, holds, s.spec.Since.UTC().Format(time.RFC3339), instead)
+	return fmt.Errorf("partition %d of the log begins at offset %d, and %s: events since %s may have been removed before. For those, %s. To replay what is there, give a later time, or offsets: %w",
+		r.Partition, b.Start, holds, s.spec.Since.UTC().Format(time.RFC3339), instead, &pipeline.LogGapError{From: 0, Start: b.Start})
 }
 
 // logCount is what Plan finds in the ranges.

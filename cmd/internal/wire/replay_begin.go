@@ -70,7 +70,7 @@ func (r *replaying) preflight(ctx context.Context) error {
 // checkSource looks whether the source answers. A list of cache keys needs it only
 // to know when second deletes are due.
 func (r *replaying) checkSource(ctx context.Context) []pipeline.Finding {
-	needed := r.args.Verb == verbBinlog || r.args.Verb == verbTable || r.args.Verb == verbKeys
+	needed := r.args.Verb == verbBinlog && len(r.args.Files) == 0 || r.args.Verb == verbTable || r.args.Verb == verbKeys
 	findings := r.app.checkLag(ctx)
 	for i := range findings {
 		f := &findings[i]

@@ -126,6 +126,9 @@ func (s *sources) binlogConfig(ctx context.Context) (cfg binlog.Config, srv binl
 }
 
 func (s *sources) openBinlog(ctx context.Context, spec history.BinlogSpec) (replay.Source, error) {
+	if len(spec.Files) > 0 {
+		return s.openFiles(spec)
+	}
 	a := s.app
 	cfg, srv, err := s.binlogConfig(ctx)
 	if err != nil {
@@ -140,5 +143,22 @@ func (s *sources) openBinlog(ctx context.Context, spec history.BinlogSpec) (repl
 		Since: func(ctx context.Context, t time.Time) (pipeline.Position, time.Time, error) {
 			return binlog.Since(ctx, cfg, srv, t)
 		},
+	}, spec)
+}
+
+// openFiles reads binlog files; the source is asked for the names of columns that
+// the files lack.
+func (s *sources) openFiles(spec history.BinlogSpec) (replay.Source, error) {
+	cfg, err := s.app.binlogConfig()
+	if err != nil {
+		return nil, err
+	}
+	cfg.Schema = s.reading
+	files, err := binlog.NewFiles(binlog.FilesConfig{Config: cfg, Paths: spec.Files})
+	if err != nil {
+		return nil, err
+	}
+	return history.OpenBinlog(history.BinlogDeps{
+		Source: files, Since: files.Since, Notes: files.Notes, Name: cfg.Name, Schema: s.app.Schema.Hash(), Logger: s.app.Log,
 	}, spec)
 }
