@@ -47,7 +47,7 @@ type Pace struct {
 const (
 	ByLive     = "live"     // live deletes are late, or it is not known
 	ByRedis    = "redis"    // Redis is slow or does not answer
-	ByBacklog  = "backlog"  // the replay's own first pass is behind
+	ByBacklog  = "backlog"  // the replay's own passes are behind
 	ByRate     = "rate"     // Max
 	ByAdapting = "adapting" // the rate grows from its start, or again after a halving
 )

@@ -15,7 +15,7 @@ type signals struct {
 	lag          time.Duration
 	lagKnown     bool
 	lagErr       error
-	behind       int64 // keys; negative if unknown
+	behind, owed int64 // keys before the first pass, and before the second; negative if unknown
 }
 
 // verdict is what follows from signals.
@@ -36,6 +36,8 @@ func (p *Pace) judge(s signals) verdict {
 		return verdict{stop: true, by: ByRedis, reason: fmt.Sprintf("Redis does not answer: %v", s.redisErr)}
 	case s.behind > p.maxBehind():
 		return verdict{stop: true, by: ByBacklog, reason: fmt.Sprintf("the replay's own deletes are about %d keys behind, more than %d", s.behind, p.maxBehind())}
+	case s.owed > maxOwed:
+		return verdict{stop: true, by: ByBacklog, reason: fmt.Sprintf("about %d keys wait for their second delete, more than %d: does a server that fills read from lag?", s.owed, maxOwed)}
 	case s.redis > s.floor+p.maxSlower():
 		return verdict{slow: true, by: ByRedis, reason: fmt.Sprintf("Redis answers in %s, more than %s over its %s", round(s.redis), round(p.maxSlower()), round(s.floor))}
 	case s.lagErr != nil:
@@ -84,12 +86,16 @@ func (l *latency) typical() time.Duration {
 	return sorted[len(sorted)/2]
 }
 
+// maxOwed is how many keys may wait for their second delete: they are in the log
+// until every server shows what was read, and a log is not kept without bounds.
+const maxOwed = 10_000_000
+
 // askTimeout bounds a question of a look.
 const askTimeout = 2 * time.Second
 
 // run looks again and again until ctx ends. behind returns how many keys the
-// replay's first pass has before it.
-func (p *Pace) run(ctx context.Context, behind func(context.Context) (int64, error)) {
+// replay's two passes have before them.
+func (p *Pace) run(ctx context.Context, behind func(context.Context) (Backlog, error)) {
 	if p.Load != nil {
 		for range firstAnswers {
 			ask, cancel := context.WithTimeout(ctx, askTimeout)
@@ -116,10 +122,10 @@ func (p *Pace) run(ctx context.Context, behind func(context.Context) (int64, err
 
 // look asks everybody at the same time, so that one who is slow to answer does
 // not make the others' answers old.
-func (p *Pace) look(ctx context.Context, behind func(context.Context) (int64, error)) signals {
+func (p *Pace) look(ctx context.Context, behind func(context.Context) (Backlog, error)) signals {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	s := signals{behind: -1}
+	s := signals{behind: -1, owed: -1}
 	var wg sync.WaitGroup
 	if p.Load != nil {
 		wg.Go(func() {
@@ -133,8 +139,8 @@ func (p *Pace) look(ctx context.Context, behind func(context.Context) (int64, er
 	wg.Go(func() {
 		// Not to know is no reason to hold back: the log that cannot be asked does
 		// not take chunks either.
-		if n, err := behind(ctx); err == nil {
-			s.behind = n
+		if b, err := behind(ctx); err == nil {
+			s.behind, s.owed = b.First, b.Second
 		}
 	})
 	wg.Wait()

@@ -39,10 +39,10 @@ func (f *fakeLoad) Live(context.Context) (time.Duration, bool, error) {
 	return f.lag, f.known, f.lagErr
 }
 
-func (f *fakeLoad) keysBehind(context.Context) (int64, error) {
+func (f *fakeLoad) keysBehind(context.Context) (Backlog, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.behind, nil
+	return Backlog{First: f.behind, Second: 2 * f.behind}, nil
 }
 
 // paced runs f beside a Pace at work, in a bubble of time.
@@ -224,6 +224,8 @@ func TestJudge(t *testing.T) {
 		{"no pipeline", signals{lag: time.Hour, behind: -1}, verdict{}},
 		{"redis gone", signals{redisErr: broken, behind: 1 << 40}, verdict{stop: true, by: ByRedis}},
 		{"backlog", signals{redis: time.Second, behind: 200_001}, verdict{stop: true, by: ByBacklog}},
+		{"second deletes", signals{redis: time.Second, owed: 10_000_001}, verdict{stop: true, by: ByBacklog}},
+		{"second deletes, fewer", signals{owed: 10_000_000}, verdict{}},
 		{"redis slow", signals{redis: 6001 * time.Microsecond, floor: time.Millisecond, lagErr: broken}, verdict{slow: true, by: ByRedis}},
 		{"nobody tells the lag", signals{lagErr: broken}, verdict{slow: true, by: ByLive}},
 	} {

@@ -184,12 +184,12 @@ func (r *Run) askBacklog(ctx context.Context) (b Backlog, err error) {
 	return b, err
 }
 
-// behind estimates how many keys the first pass has before it, from how many
-// there were in a record so far.
-func (r *Run) behind(ctx context.Context) (int64, error) {
+// behind estimates how many keys the passes have before them, from how many there
+// were in a record so far.
+func (r *Run) behind(ctx context.Context) (Backlog, error) {
 	b, err := r.Target.Backlog(ctx)
 	if err != nil {
-		return 0, err
+		return b, err
 	}
 	r.meter.backlog(b)
 	per := 1.0
@@ -198,5 +198,5 @@ func (r *Run) behind(ctx context.Context) (int64, error) {
 			per = max(per, float64(r.meter.published())/float64(records))
 		}
 	}
-	return int64(float64(b.First) * per), nil
+	return Backlog{First: int64(float64(b.First) * per), Second: int64(float64(b.Second) * per)}, nil
 }
