@@ -62,7 +62,7 @@ var builtCommands = sync.OnceValues(func() (string, error) {
 	if raceBuild {
 		args = append(args, "-race")
 	}
-	args = append(args, "../cmd/binlog-tailer", "../cmd/invalidator")
+	args = append(args, "../cmd/binlog-tailer", "../cmd/invalidator", "../cmd/replay")
 	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		return "", errors.Join(fmt.Errorf("go %v: %w", args, err), errors.New(string(out)))
 	}
