@@ -62,11 +62,11 @@ func (b *between) Read(ctx context.Context, from replay.Cursor, fn func(context.
 		if err != nil {
 			return err
 		}
-		view, err := b.deps.view(ctx)
+		high, err := b.deps.written(ctx)
 		if err != nil {
 			return err
 		}
-		at.High = view.Written.String()
+		at.High = high.String()
 	}
 	if some, err := more(at.Low, at.High); err != nil || !some {
 		return err

@@ -169,7 +169,8 @@ func (r *reader) try(ctx context.Context) (c replay.Chunk, last bool, err error)
 	if b.looked == 0 {
 		return c, true, nil
 	}
-	// The set is asked for after the rows were read: it has all that they show.
+	// The set is asked for after the rows were read. A transaction that they show and
+	// that it lacks (see written) is one that somebody else handles in any case.
 	view, err := r.deps.View(ctx)
 	if err != nil {
 		return c, false, err
