@@ -73,7 +73,7 @@ func (s *DeadSource) each(ctx context.Context, skip int64, fn func(n int64, lett
 // Plan implements replay.Source.
 func (s *DeadSource) Plan(ctx context.Context) (replay.Plan, error) {
 	var found, undecodable, rows int64
-	lacks := newLackFinder(s.Schema)
+	lacks := newLackFinder(s.LogDeps)
 	lacks.begin(true)
 	reasons := map[string]int{}
 	var order []string

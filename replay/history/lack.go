@@ -2,11 +2,9 @@ package history
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
-	"github.com/doubletap-cdc/doubletap/gtid"
 	"github.com/doubletap-cdc/doubletap/keys"
 	"github.com/doubletap-cdc/doubletap/pipeline"
 )
@@ -70,6 +68,7 @@ type epoch struct {
 // lackFinder looks at events, one partition after another, in their order.
 type lackFinder struct {
 	schema  *keys.Schema
+	old     *keys.Schema // of which it is known what it names; or nil
 	tables  map[tableName]*tableLack
 	missing map[string][]string // by table and columns: those of today's that are not there
 	epochs  map[string]*epoch
@@ -85,8 +84,8 @@ type lackFinder struct {
 	over    bool            // and so is what progress records say
 }
 
-func newLackFinder(s *keys.Schema) *lackFinder {
-	return &lackFinder{schema: s, tables: map[tableName]*tableLack{}, missing: map[string][]string{}, epochs: map[string]*epoch{}}
+func newLackFinder(d LogDeps) *lackFinder {
+	return &lackFinder{schema: d.Schema, old: d.Old, tables: map[tableName]*tableLack{}, missing: map[string][]string{}, epochs: map[string]*epoch{}}
 }
 
 // begin begins a partition. in says that the range begins with its first record,
@@ -236,66 +235,4 @@ func (f *lackFinder) lack(t *pipeline.TableRows, e *pipeline.Event, columns []st
 			l.columns = append(l.columns, c)
 		}
 	}
-}
-
-// found returns everything that lacks: tables by name, then rules' tables.
-func (f *lackFinder) found() (all []Lack) {
-	all = f.tableLacks()
-	for _, hash := range slices.Sorted(maps.Keys(f.epochs)) {
-		ep := f.epochs[hash]
-		said := map[tableName]bool{}
-		for _, r := range f.schema.Rules() {
-			db, table := r.TableGlob()
-			if ep.rules[r] || said[tableName{db, table}] {
-				continue
-			}
-			said[tableName{db, table}] = true
-			l := Lack{DB: db, Table: table, Events: ep.events, Schema: hash}
-			l.Set, l.After = ep.sets()
-			all = append(all, l)
-		}
-	}
-	return all
-}
-
-func (f *lackFinder) tableLacks() (all []Lack) {
-	for _, name := range slices.SortedFunc(maps.Keys(f.tables), func(a, b tableName) int {
-		return strings.Compare(a.db+"\x00"+a.table, b.db+"\x00"+b.table)
-	}) {
-		t := f.tables[name]
-		l := Lack{DB: name.db, Table: name.table, Columns: t.columns, Events: t.events, Schema: t.schema}
-		l.Set, l.After = t.span.sets()
-		all = append(all, l)
-	}
-	return all
-}
-
-// sets returns the transactions of the epoch, those of tables without events
-// among them: from where the tailer was before to where it got.
-func (ep *epoch) sets() (set, after string) {
-	hull, least := ep.span.sets()
-	if ep.span.unknown {
-		return "", ""
-	}
-	end, err := gtid.Parse(hull)
-	if err != nil {
-		return "", ""
-	}
-	for _, text := range ep.upTo {
-		if upTo, err := gtid.Parse(text); err == nil {
-			end.Union(upTo)
-		}
-	}
-	begin, err := gtid.Parse(ep.after[0])
-	for _, text := range ep.after[1:] {
-		more, parseErr := gtid.Parse(text)
-		begin = begin.Intersect(more)
-		if parseErr != nil {
-			err = parseErr
-		}
-	}
-	if err != nil {
-		return end.String(), ""
-	}
-	return end.String(), ep.span.spare(begin, least)
 }

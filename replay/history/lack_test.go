@@ -101,6 +101,28 @@ func TestLacks(t *testing.T) {
 	}
 }
 
+// Of a schema that is known, quiet tables are not reported, but new ones are.
+func TestLacksOfAKnownSchema(t *testing.T) {
+	schema := parseSchema(t, todaySchema)
+	for what, text := range map[string]string{
+		"item":                strings.ReplaceAll(todaySchema, "item:{id}", "was:{id}"),
+		"item shop.orders_*":  "version: 1\nkeys:\n  - name: item\n    table: shop.item\n    key: \"item:{id}:{sku}\"\n",
+		"item shop.orders_* ": "version: 1\nkeys:\n  - name: some\n    table: shop.orders_1\n    key: \"was:{id}\"\n",
+	} {
+		old := parseSchema(t, text)
+		log := &memoryLog{records: []string{progressed(1, old.Hash()), event(2, old.Hash(), "item", "id", "sku"), progressed(3, old.Hash())}}
+		s, err := OpenLog(LogDeps{Log: log, Schema: schema, Old: old}, LogSpec{})
+		planLog(t, s, err)
+		got := "item"
+		for _, l := range s.Lacks() {
+			got += " " + l.DB + "." + l.Table
+		}
+		if got != strings.TrimSpace(what) {
+			t.Errorf("lacks %q, want %q", got, what)
+		}
+	}
+}
+
 func TestGTIDSpan(t *testing.T) {
 	other := strings.Replace(testUUID, "3", "4", 1)
 	for _, c := range []struct {

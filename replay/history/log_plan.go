@@ -31,7 +31,7 @@ func (s *LogSource) Plan(ctx context.Context) (replay.Plan, error) {
 	if err := s.fix(ctx, bounds); err != nil {
 		return replay.Plan{}, err
 	}
-	c := logCount{lacks: newLackFinder(s.Schema)}
+	c := logCount{lacks: newLackFinder(s.LogDeps)}
 	for _, r := range s.spec.Ranges {
 		if err := s.look(ctx, r, bounds[r.Partition], &c); err != nil {
 			return replay.Plan{}, explainGap(r.Partition, err)

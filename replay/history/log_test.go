@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/doubletap-cdc/doubletap/keys"
 	"github.com/doubletap-cdc/doubletap/pipeline"
 	"github.com/doubletap-cdc/doubletap/replay"
 )
@@ -167,6 +168,26 @@ func TestLogGaps(t *testing.T) {
 	err = s.Read(t.Context(), "", func(context.Context, replay.Chunk) error { return nil })
 	if gap, ok := errors.AsType[*pipeline.LogGapError](err); !ok || gap.Start != 50 || !strings.Contains(err.Error(), "replay table -whole") {
 		t.Errorf("removed meanwhile: %v", err)
+	}
+}
+
+// The keys of an earlier schema need the events of its tables, too.
+func TestLogOldSchema(t *testing.T) {
+	today, old := parseSchema(t, itemSchema), parseSchema(t, strings.ReplaceAll(itemSchema, "item", "goods"))
+	whole := `{"v":1,"kind":"invalidate","source":"shop","gtid":"","seq":0,"schema":"","scopes":[{"db":"shop","table":"goods"}],"reason":"TRUNCATE"}`
+	log := &memoryLog{records: []string{
+		changedAs(1, time.Now(), 1, "shop", "goods", "id", today.Hash()), changedAs(2, time.Now(), 1, "shop", "item", "id", today.Hash()),
+		changedAs(3, time.Now(), 1, "shop", "other", "id", today.Hash()), whole,
+	}}
+	for _, c := range []struct {
+		old  *keys.Schema
+		want []string
+	}{{nil, []string{"2"}}, {old, []string{"1", "2", "shop.goods"}}} {
+		s, err := OpenLog(LogDeps{Log: log, Schema: today, Old: c.old}, LogSpec{})
+		planLog(t, s, err)
+		if got := gtids(read(t, s, "")); !slices.Equal(got, c.want) {
+			t.Errorf("with the old schema %v: %v, want %v", c.old != nil, got, c.want)
+		}
 	}
 }
 

@@ -50,7 +50,10 @@ type DeadSpec struct {
 type LogDeps struct {
 	Log    replay.Log
 	Schema *keys.Schema // today's
-	Name   string       // the source's name in events that are made here
+	// Old is the schema before, where its keys are deleted as well: events of its
+	// tables are kept, and it is known what was published under it. May be nil.
+	Old  *keys.Schema
+	Name string // the source's name in events that are made here
 }
 
 func (d LogDeps) check() error {
@@ -68,17 +71,17 @@ func (d LogDeps) invalidation(scopes []pipeline.Scope, reason string) pipeline.E
 	}
 }
 
-// trim leaves out what no rule of today is about; ok is false where nothing is left.
+// trim leaves out what no rule is about; ok is false where nothing is left.
 func (d LogDeps) trim(e *pipeline.Event) (ok bool) {
 	tables := e.Tables[:0]
 	for _, t := range e.Tables {
-		if d.Schema.Table(t.DB, t.Table) != nil {
+		if d.Schema.Table(t.DB, t.Table) != nil || d.Old != nil && d.Old.Table(t.DB, t.Table) != nil {
 			tables = append(tables, t)
 		}
 	}
 	scopes := e.Scopes[:0]
 	for _, s := range e.Scopes {
-		if len(d.Schema.Scope(s.DB, s.Table)) > 0 {
+		if len(d.Schema.Scope(s.DB, s.Table)) > 0 || d.Old != nil && len(d.Old.Scope(s.DB, s.Table)) > 0 {
 			scopes = append(scopes, s)
 		}
 	}

@@ -35,16 +35,29 @@ func (a *replayArgs) binlogSpec() history.BinlogSpec {
 }
 
 func (s *sources) openLog(ctx context.Context, kind string, spec json.RawMessage) (replay.Source, error) {
-	log, done, err := s.app.liveLog(ctx)
+	log, err := s.liveLog(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s.closers = append(s.closers, done)
-	d := history.LogDeps{Log: log, Schema: s.app.Schema, Name: s.app.Config.Source.Name}
+	d := history.LogDeps{Log: log, Schema: s.app.Schema, Old: s.old, Name: s.app.Config.Source.Name}
 	if kind == kindDead {
 		return opened(spec, func(spec history.DeadSpec) (replay.Source, error) { return history.OpenDead(d, spec) })
 	}
 	return opened(spec, func(spec history.LogSpec) (replay.Source, error) { return history.OpenLog(d, spec) })
+}
+
+// liveLog is the live log, opened once: nobody can open a folder twice.
+func (s *sources) liveLog(ctx context.Context) (pipeline.History, error) {
+	if s.log != nil {
+		return s.log, nil
+	}
+	log, done, err := s.app.liveLog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.log = log
+	s.closers = append(s.closers, done)
+	return log, nil
 }
 
 // liveLog is what the live log holds. The process that has an embedded log open is
