@@ -4,6 +4,6 @@
 #
 #   make build && docker build -f deploy/prebuilt.Dockerfile -t doubletap:dev .
 FROM scratch
-COPY bin/binlog-tailer bin/invalidator /
+COPY bin/binlog-tailer bin/invalidator bin/replay /
 USER 65532:65532
 ENTRYPOINT ["/invalidator"]

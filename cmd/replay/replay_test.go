@@ -23,14 +23,15 @@ import (
 
 func TestMain(m *testing.M) { envtest.Main(m) }
 
-// built is the command, built once, beside the test binary.
+// built is the command, built once, beside the test binary; the invalidator is
+// beside it.
 var built = sync.OnceValues(func() (string, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", err
 	}
 	path := filepath.Join(filepath.Dir(self), "commands-"+strconv.Itoa(os.Getpid()), "replay")
-	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", filepath.Dir(path)+string(filepath.Separator), ".", "../invalidator").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go build: %w: %s", err, out)
 	}
@@ -42,6 +43,7 @@ type rig struct {
 	t      *testing.T
 	redis  *redis.Client
 	source *testenv.Server
+	db     string // of the tests that have one
 	dir    string
 	config string
 	state  string
@@ -266,6 +268,113 @@ func TestDryRunDeletesNothing(t *testing.T) {
 	}
 	if !strings.Contains(c.errors.String(), "500 of 501 sampled keys are in Redis now") {
 		t.Error(c.errors.String())
+	}
+}
+
+// table makes the table of the schema, with so many rows, while the invalidator
+// runs by a key schema.
+func (r *rig) table(keys string, rows int) {
+	r.t.Helper()
+	r.write("keys.yaml", keys)
+	path, err := built()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	log, err := os.Create(filepath.Join(r.dir, "invalidator.log"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := exec.CommandContext(r.t.Context(), filepath.Join(filepath.Dir(path), "invalidator"), "-config", r.config)
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.until("the pipeline is ready", func() bool { return r.redis.Exists(r.t.Context(), "doubletap:{shop}:trusted:0").Val() == 1 })
+	db := envtest.DB(r.t, r.source)
+	for i := range rows {
+		if _, err := db.ExecContext(r.t.Context(), "INSERT INTO "+r.db+".item VALUES (?, ?)", i, fmt.Sprintf("s%d", i)); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	// What says that all of it was handled is a key of the last row.
+	if err := r.redis.Set(r.t.Context(), "item:end", "x", 0).Err(); err != nil {
+		r.t.Fatal(err)
+	}
+	if _, err := db.ExecContext(r.t.Context(), "INSERT INTO "+r.db+".end VALUES ('end')"); err != nil {
+		r.t.Fatal(err)
+	}
+	r.until("the rows are handled", func() bool { return r.redis.Exists(r.t.Context(), "item:end").Val() == 0 })
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		r.t.Fatalf("invalidator: %v: %s", err, readFile(r.t, log.Name()))
+	}
+}
+
+func (r *rig) until(what string, ok func() bool) {
+	r.t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(30 * time.Second); !ok(); <-tick.C {
+		if time.Now().After(deadline) {
+			r.t.Fatalf("not within 30 s: %s\n%s", what, readFile(r.t, filepath.Join(r.dir, "invalidator.log")))
+		}
+	}
+}
+
+// TestSwitch is about a log whose events lack a column that the key schema needs
+// by now: the binlog has it.
+func TestSwitch(t *testing.T) {
+	r := newRig(t)
+	r.db = envtest.Database(t, r.source)
+	db := envtest.DB(t, r.source)
+	for _, ddl := range []string{"CREATE TABLE %s.item (id INT PRIMARY KEY, sku VARCHAR(20) COLLATE utf8mb4_bin)", "CREATE TABLE %s.end (id VARCHAR(20) PRIMARY KEY)"} {
+		if _, err := db.ExecContext(t.Context(), fmt.Sprintf(ddl, r.db)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	since := time.Now().UTC().Format(time.RFC3339)
+	end := fmt.Sprintf("  - {name: end, table: '%s.end', key: 'item:{id}'}\n", r.db)
+	of := func(column string) string {
+		return fmt.Sprintf("version: 1\nkeys:\n  - {name: item, table: '%s.item', key: 'item:{%s}'}\n%s", r.db, column, end)
+	}
+	r.table(of("id"), 20)
+	r.write("keys.yaml", of("sku"))
+
+	set := func(keys ...string) {
+		for _, key := range keys {
+			if err := r.redis.Set(t.Context(), key, "x", 0).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	has := func(key string) bool { return r.redis.Exists(t.Context(), key).Val() == 1 }
+	line := func(more ...string) []string {
+		return append([]string{"log", "-config", r.config, "-state", filepath.Join(t.TempDir(), "state"), "-yes"}, more...)
+	}
+	for _, c := range []struct {
+		name string
+		more []string
+		says string
+		kept bool // keys of rows that did not change
+	}{
+		{"binlog", []string{"-since", since}, "the binlog of the same time is read instead", true},
+		{"by offsets", []string{"-from", "0"}, "the binlog of the same time is read instead", true},
+		{"no switch", []string{"-since", since, "-no-switch"}, "lack the column sku", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			set("item:s3", "item:elsewhere")
+			p := r.start("", line(c.more...)...)
+			p.want(0)
+			if text := strings.Join(strings.Fields(p.errors.String()), " "); !strings.Contains(text, c.says) {
+				t.Errorf("it says %s", text)
+			}
+			if has("item:s3") || has("item:elsewhere") != c.kept {
+				t.Errorf("of a row that changed: %t, of another: %t, want %t\n%s", has("item:s3"), has("item:elsewhere"), c.kept, &p.errors)
+			}
+		})
 	}
 }
 

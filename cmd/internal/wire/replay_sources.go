@@ -25,6 +25,7 @@ type sources struct {
 	old *keys.Schema // of -old-keys; nil without
 	// reading names the columns of both schemas.
 	reading *keys.Schema
+	log     pipeline.History // the live one, once it is open
 	closers []func()
 }
 
@@ -40,7 +41,7 @@ func (s *sources) close() {
 	for _, c := range s.closers {
 		c()
 	}
-	s.closers = nil
+	s.closers, s.log = nil, nil
 }
 
 // The kinds of sources, as the state keeps them.

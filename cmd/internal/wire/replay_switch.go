@@ -76,11 +76,10 @@ func (r *replaying) times(ctx context.Context, fixed json.RawMessage) (first, la
 	if err := json.Unmarshal(fixed, &spec); err != nil {
 		return first, last, fmt.Errorf("read what is to be replayed: %w", err)
 	}
-	log, done, err := r.app.liveLog(ctx)
+	log, err := r.sources.liveLog(ctx)
 	if err != nil {
 		return first, last, err
 	}
-	defer done()
 	for _, one := range spec.Ranges {
 		err := log.Read(ctx, one.Partition, one.From, one.Until, func(messages []pipeline.Message) error {
 			for _, m := range messages {
