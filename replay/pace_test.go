@@ -71,7 +71,7 @@ func sent(t *testing.T, ctx context.Context, p *Pace, d time.Duration) float64 {
 }
 
 func TestPaceGrows(t *testing.T) {
-	p, load := &Pace{}, &fakeLoad{redis: 200 * time.Microsecond, known: true}
+	p, load := &Pace{Max: -1}, &fakeLoad{redis: 200 * time.Microsecond, known: true}
 	paced(t, p, load, func(ctx context.Context) {
 		if first := sent(t, ctx, p, time.Second); first < 2000 || first > 12_000 {
 			t.Errorf("%.0f keys/s in the first second", first)
@@ -87,16 +87,18 @@ func TestPaceGrows(t *testing.T) {
 }
 
 func TestPaceMax(t *testing.T) {
-	p, load := &Pace{Max: 3000}, &fakeLoad{redis: 200 * time.Microsecond}
-	paced(t, p, load, func(ctx context.Context) {
-		sent(t, ctx, p, 2*time.Second)
-		if rate := sent(t, ctx, p, 20*time.Second); rate < 2900 || rate > 3050 {
-			t.Errorf("%.0f keys/s", rate)
-		}
-		if d := p.Waited()[ByRate]; d < 15*time.Second {
-			t.Errorf("waited %s for the rate", d)
-		}
-	})
+	for _, c := range []struct{ max, want float64 }{{3000, 3000}, {0, 25_000}, {300, 300}} {
+		p, load := &Pace{Max: c.max}, &fakeLoad{redis: 200 * time.Microsecond}
+		paced(t, p, load, func(ctx context.Context) {
+			sent(t, ctx, p, 8*time.Second)
+			if rate := sent(t, ctx, p, 20*time.Second); rate < 0.9*c.want || rate > 1.05*c.want {
+				t.Errorf("at most %.0f: %.0f keys/s", c.max, rate)
+			}
+			if d := p.Waited()[ByRate]; d < 15*time.Second {
+				t.Errorf("at most %.0f: waited %s for the rate", c.max, d)
+			}
+		})
+	}
 }
 
 // TestPaceUnused: a source that is slower than the rate does not make it grow: it
