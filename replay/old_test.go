@@ -155,3 +155,18 @@ func TestOwedUnnamed(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 }
+
+func TestOldWarnings(t *testing.T) {
+	old := parse(t, itemRule, `{name: was, table: shop.item, key: "was:{id}"}`, `{name: wide, table: shop.item, key: "item:{id}:{sku}"}`, `{name: other, table: shop.other, key: "other:{id}"}`)
+	got := OldWarnings(old, parse(t, itemRule, `{name: sub, table: shop.item, key: "item:{id}:{kind}"}`), []pipeline.Scope{pipeline.TableScope("shop", "item")})
+	if len(got) != 2 || !strings.Contains(got[0], "like was:* is deleted") || strings.Contains(got[0], "today's rules") ||
+		!strings.Contains(got[1], "like item:*:* is deleted") || !strings.HasSuffix(got[1], "go with them: item, sub.") {
+		t.Errorf("%q", got)
+	}
+	if got := OldWarnings(old, old, []pipeline.Scope{pipeline.Everything}); len(got) != 0 {
+		t.Errorf("the same schema: %q", got)
+	}
+	if got := OldWarnings(old, parse(t, itemRule), nil); len(got) != 0 {
+		t.Errorf("a source that has old values: %q", got)
+	}
+}

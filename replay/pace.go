@@ -13,7 +13,7 @@ import (
 // deletes are late nothing goes at all. It is used by one Run.
 type Pace struct {
 	Load Load // nil: nobody is asked
-	// Max bounds the rate, in keys per second; 0 is 25,000, below 0 is no bound. What
+	// Max bounds the rate, in keys per second; 0 is UsualMax, below 0 is no bound. What
 	// is looked at says when somebody suffers, and a machine that is only busy with
 	// two passes over 50,000 keys/s makes live deletes slower before that.
 	Max float64
@@ -45,6 +45,9 @@ type Pace struct {
 	redis latency // of the looking goroutine
 }
 
+// UsualMax is the greatest rate where nobody asks for another, in keys per second.
+const UsualMax = 25_000
+
 // The reasons for holding chunks back, as they appear in the summary.
 const (
 	ByLive     = "live"     // live deletes are late, or it is not known
@@ -55,9 +58,8 @@ const (
 )
 
 const (
-	firstRate = 5000   // keys/s
-	usualMax  = 25_000 // keys/s
-	rateStep  = 1000   // keys/s at each look
+	firstRate = 5000 // keys/s
+	rateStep  = 1000 // keys/s at each look
 	cutEvery  = time.Second
 	burst     = 0.25 // seconds of the rate that may be saved up
 )
@@ -68,7 +70,7 @@ func (p *Pace) maxBehind() int64         { return cmp.Or(p.MaxBehind, 200_000) }
 func (p *Pace) every() time.Duration     { return cmp.Or(p.Every, 250*time.Millisecond) }
 
 func (p *Pace) ceiling(rate float64) float64 {
-	if most := cmp.Or(p.Max, usualMax); most > 0 {
+	if most := cmp.Or(p.Max, UsualMax); most > 0 {
 		return min(rate, most)
 	}
 	return rate
