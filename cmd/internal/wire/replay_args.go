@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -125,9 +124,6 @@ type paths []string
 
 func (p *paths) String() string     { return strings.Join(*p, " ") }
 func (p *paths) Set(s string) error { *p = append(*p, s); return nil }
-
-// errHelp says that help was asked for.
-var errHelp = errors.New("help")
 
 // parseReplay reads a command line, without the name of the program. problems are
 // what is wrong with it, for people, all at once.

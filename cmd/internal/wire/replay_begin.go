@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -194,13 +195,14 @@ func (r *replaying) planText(p replay.Plan) *planText {
 	a, c := r.args, r.app.Config
 	t := &planText{
 		What: slices.Clone(p.What), Rows: p.Rows, DryRun: a.DryRun, State: a.State, Warnings: slices.Clone(p.Warnings),
-		Schema: fmt.Sprintf("%s (%s)", c.Keys, r.app.Schema.Hash()), Pace: paceText(a.Rate, r.pace().MaxSlower, r.pace().MaxLag),
+		Schema: fmt.Sprintf("%s (%s)", c.Keys, r.app.Schema.Hash()), Pace: paceText(cmp.Or(a.Rate, replay.UsualMax), r.pace().MaxSlower, r.pace().MaxLag),
 	}
 	if a.Since != "" || a.Until != "" {
 		t.What = append(t.What, fmt.Sprintf("-since was read as %s, -until as %s", orNone(a.since), a.until))
 	}
 	if r.old != nil {
 		t.Old = fmt.Sprintf("%s (%s)", a.OldKeys, r.old.Hash())
+		t.Warnings = append(t.Warnings, replay.OldWarnings(r.old, r.app.Schema, r.sweepOld())...)
 	}
 	switch {
 	case a.Target == targetRedis:

@@ -28,7 +28,7 @@ func (a *replayArgs) check(fs *flag.FlagSet, now time.Time) []string {
 		name  string
 		below bool
 	}{
-		{"rate", a.Rate < 0}, {"chunk", a.Chunk < 0}, {"max-redis-latency", a.Redis < 0}, {"max-live-lag", a.Lag < 0},
+		{"rate", a.Rate < -1}, {"chunk", a.Chunk < 0}, {"max-redis-latency", a.Redis < 0}, {"max-live-lag", a.Lag < 0},
 	} {
 		if n.below {
 			f.add("-%s is below 0: leave it out for the default", n.name)

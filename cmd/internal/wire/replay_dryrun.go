@@ -12,9 +12,9 @@ import (
 	"github.com/doubletap-cdc/doubletap/replay/progress"
 )
 
-// usualRate is the rate, in keys per second, by which a dry run estimates where
-// -rate does not say one: about what two cores do beside live traffic.
-const usualRate = 15_000
+// usualRate is the largest rate of a replay, in keys per second, where -rate does
+// not say one (replay.Pace), and so the one by which a dry run estimates.
+const usualRate = 25_000
 
 // dryRun counts what would be deleted.
 func (r *replaying) dryRun(ctx context.Context) error {
@@ -37,7 +37,7 @@ func (r *replaying) dryRun(ctx context.Context) error {
 		return err
 	}
 	rate := float64(r.args.Rate)
-	if rate == 0 {
+	if rate <= 0 {
 		rate = usualRate
 	}
 	display := progress.New(r.stderr)
@@ -103,6 +103,6 @@ func (r *replaying) sayCounted(c replay.Counted, rate float64, took time.Duratio
 			progress.Number(int64(c.Cached)), progress.Number(int64(c.Sampled)), progress.Number(c.Misses), progress.Number(int64(c.MissesPerSecond)))
 	}
 	seconds := time.Duration(c.Seconds * float64(time.Second)).Round(time.Second)
-	r.say("At %s keys/s a replay takes %v, and then the second deletes; reading took %v in this dry run.",
+	r.say("At %s keys/s a replay takes %v or more, and then the second deletes; reading took %v in this dry run.",
 		progress.Number(int64(rate)), max(seconds, time.Second), took.Round(100*time.Millisecond))
 }

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,9 +71,9 @@ func planRow(w io.Writer, label, text string) {
 
 // paceText says how fast a replay may go.
 func paceText(rate int, redis, lag time.Duration) string {
-	limit := "as fast as it can"
-	if rate > 0 {
-		limit = fmt.Sprintf("at most %s keys/s", progress.Number(int64(rate)))
+	limit := fmt.Sprintf("at most %s keys/s", progress.Number(int64(cmp.Or(rate, usualRate))))
+	if rate < 0 {
+		limit = "as fast as it can"
 	}
 	return fmt.Sprintf("%s; slower while Redis takes %v longer than at its best, paused while live deletes are later than %v", limit, redis, lag)
 }

@@ -33,6 +33,7 @@ func TestPlanText(t *testing.T) {
 	}
 	var b strings.Builder
 	p.write(&b)
+	p.Pace = paceText(-1, 5*time.Millisecond, time.Second) + "\n" + paceText(0, 5*time.Millisecond, time.Second)
 	p.DryRun, p.Rows, p.Old, p.Warnings = true, -1, "", nil
 	p.write(&b)
 	const golden = "testdata/plan.txt"
