@@ -42,6 +42,7 @@ func onServers(t *testing.T, driver string, fn func(*testing.T, *binlogLab)) {
 		start func(testing.TB, ...testenv.MySQLOptions) *testenv.Server
 	}{{"mysql", envtest.MySQL}, {"mariadb", envtest.MariaDB}} {
 		t.Run(f.name, func(t *testing.T) {
+			t.Parallel() // most of the time nothing but a server is waited for
 			o := testenv.MySQLOptions{Fast: true}
 			if driver == binlog.DriverCanal {
 				o.Args = []string{"--binlog-row-metadata=MINIMAL"}

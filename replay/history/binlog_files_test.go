@@ -88,7 +88,7 @@ func testFiles(l *binlogLab) {
 		l.Fatalf("the server says %d changes, first %s", len(server), server[:5])
 	}
 	folder, names := l.copyBinlogs()
-	if err := l.server.Stop(l.Context()); err != nil {
+	if err := l.server.Kill(); err != nil {
 		l.Fatal(err)
 	}
 	deps := l.files("", folder)

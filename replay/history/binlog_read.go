@@ -33,7 +33,8 @@ type binlogRead struct {
 	want  gtid.Set // what is replayed, if its time fits
 	end   gtid.Set // reading ends when all of it was seen
 	seen  gtid.Set // what was read, and what was left out at the beginning
-	total int64    // transactions of end that were not seen at the beginning
+	left  int64    // transactions of end that are not in seen; on MariaDB at most so many
+	total int64    // the same at the beginning of the replay
 
 	at    pipeline.Position // all of seen but what is in ended
 	ended []string
@@ -61,7 +62,7 @@ func (b *binlogSource) Read(ctx context.Context, from replay.Cursor, fn func(con
 		return err
 	}
 	r.fn = fn
-	if r.seen.HasAll(r.end) {
+	if r.left == 0 {
 		return nil
 	}
 	wait, last := firstWait, error(nil)
@@ -125,7 +126,7 @@ func (b *binlogSource) reading(ctx context.Context, from replay.Cursor) (*binlog
 	if r.seen, err = gtid.Parse(b.named.GTIDSet(c.At)); err != nil {
 		return nil, fmt.Errorf("where the replay of the binlog goes on: %w", err)
 	}
-	r.total = first.Missing(r.end)
+	r.total, r.left = first.Missing(r.end), r.seen.Missing(r.end)
 	return r, nil
 }
 
