@@ -41,7 +41,7 @@ func (g *given) lookUp(ctx context.Context, asked []asked, gone *int64) ([]pipel
 			return nil, fmt.Errorf("look up lines %d to %d in %s.%s: %w", some[0].line, some[len(some)-1].line, g.table.db, g.table.name, lasting(err))
 		}
 	}
-	view, err := g.deps.View(ctx)
+	view, err := g.deps.ask(ctx)
 	if err != nil {
 		return nil, err
 	}

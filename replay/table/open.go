@@ -140,6 +140,9 @@ func (w *walk) plan(ctx context.Context, c Conn) (p replay.Plan, err error) {
 		return p, err
 	}
 	need, err := w.deps.need(t)
+	if err == nil {
+		_, err = w.deps.ask(ctx) // a missing privilege is better told now
+	}
 	if err != nil {
 		return p, err
 	}

@@ -8,9 +8,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/doubletap-cdc/doubletap/binlog"
 	"github.com/doubletap-cdc/doubletap/pipeline"
 	"github.com/doubletap-cdc/doubletap/replay"
 	"github.com/doubletap-cdc/doubletap/replay/table"
+	"github.com/doubletap-cdc/doubletap/testenv/envtest"
 )
 
 const itemRule = `{name: item, table: "%s.item", key: "item:{id}"}`
@@ -240,13 +242,44 @@ func TestColumnsOfAnOldSchema(t *testing.T) {
 func TestHiddenKeys(t *testing.T) {
 	r := newRig(t, flavors[0], `{name: a, table: "%s.t_*", key: "a:{v}"}`)
 	r.exec("SET SESSION sql_generate_invisible_primary_key = ON", "CREATE TABLE t_made (v INT)", "INSERT INTO t_made VALUES (1), (2), (3)",
-		"SET SESSION sql_generate_invisible_primary_key = OFF", "CREATE TABLE t_hidden (v INT NOT NULL, w INT NOT NULL, UNIQUE KEY w (w, v), UNIQUE KEY v (v) INVISIBLE)", "INSERT INTO t_hidden VALUES (1, 1)")
+		"SET SESSION sql_generate_invisible_primary_key = OFF", "CREATE TABLE t_hidden (v INT NOT NULL, w INT NOT NULL, UNIQUE KEY w (w, v), UNIQUE KEY v (v) INVISIBLE)", "INSERT INTO t_hidden VALUES (1, 1)",
+		"CREATE TABLE t_other (v INT NOT NULL UNIQUE, f DOUBLE PRIMARY KEY)", "INSERT INTO t_other VALUES (1, 0.1), (2, 0.2)")
+	if got := r.walk(table.Spec{Table: "t_other", Chunk: 1}); !slices.Equal(got.keys, []string{"a:1", "a:2"}) {
+		t.Errorf("keys %q", got.keys)
+	}
 	if got := r.walk(table.Spec{Table: "t_made", Chunk: 2}); !slices.Equal(got.keys, []string{"a:1", "a:2", "a:3"}) {
 		t.Errorf("keys %q", got.keys)
 	}
 	if got := r.walk(table.Spec{Table: "t_hidden"}); !strings.Contains(got.plan.What[0], "key w (w, v)") {
 		t.Errorf("the plan: %q", got.plan.What)
 	}
+}
+
+// TestSlowConditionsMakeSmallChunks: no chunk runs into the time limit of a session.
+func TestSlowConditionsMakeSmallChunks(t *testing.T) {
+	r := newItems(t, flavors[0], 30)
+	got := r.walk(table.Spec{Table: "item", Where: "SLEEP(IF(id < 20, 0.11, 0)) = 0"})
+	if len(got.rows) != 30 || len(got.chunks) != 1 {
+		t.Fatalf("%d rows in %d chunks", len(got.rows), len(got.chunks))
+	}
+	r.exec("INSERT INTO item SELECT id + 30, category, title FROM item")
+	got = r.walk(table.Spec{Table: "item", Chunk: 20, Where: "SLEEP(IF(id < 20, 0.11, 0)) = 0"})
+	if sizes := []int64{20, 10, 20, 10}; len(got.rows) != 60 || !slices.EqualFunc(got.chunks, sizes, func(c replay.Chunk, n int64) bool { return c.Rows == n }) {
+		t.Errorf("%d rows in %d chunks", len(got.rows), len(got.chunks))
+	}
+}
+
+// TestMissingPrivilegesAreToldByThePlan, not by trying for ever.
+func TestMissingPrivilegesAreToldByThePlan(t *testing.T) {
+	r := newItems(t, flavors[1], 3)
+	user := r.db + "_u"
+	r.exec("CREATE USER "+user+"@'%' IDENTIFIED BY ''", "GRANT SELECT ON "+r.db+".* TO "+user+"@'%'")
+	t.Cleanup(func() { _, _ = envtest.DB(t, r.server).Exec("DROP USER " + user + "@'%'") })
+	r.cfg.User = user
+	reader := binlog.NewReader(r.cfg, "source", "")
+	t.Cleanup(reader.Close)
+	r.deps.View = reader.Ask
+	expectErr(t, r.planError(table.Spec{Table: "item"}), "GRANT BINLOG MONITOR")
 }
 
 // TestLargeValues: a chunk of large values ends early, and nothing is left out.

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"strconv"
+	"time"
 
 	"github.com/doubletap-cdc/doubletap/pipeline"
 	"github.com/doubletap-cdc/doubletap/replay"
@@ -119,6 +121,9 @@ func ahead(ctx context.Context, next func(context.Context) (c replay.Chunk, last
 	return <-failed
 }
 
+// slowChunk is how long one SELECT may take before the next ones are smaller.
+const slowChunk = 2 * time.Second
+
 // reader reads the chunks of a walk. It is used by one goroutine.
 type reader struct {
 	deps  *Deps
@@ -161,9 +166,12 @@ func (r *reader) try(ctx context.Context) (c replay.Chunk, last bool, err error)
 			return c, false, fmt.Errorf("%w: %w", err, pipeline.ErrFatal)
 		}
 	}
-	limit := r.limit
+	limit, begin := r.limit, time.Now()
 	b := r.rows.begin(limit)
-	if err := r.conn.Query(ctx, r.table.chunkSQL(r.rows.exprs, after, r.until, fmt.Sprint(limit)), b.add); err != nil {
+	if err := r.conn.Query(ctx, r.table.chunkSQL(r.rows.exprs, after, r.until, strconv.Itoa(limit)), b.add); err != nil {
+		if time.Since(begin) > slowChunk {
+			r.limit = max(limit/4, 1) // perhaps it was given up for that
+		}
 		return c, false, fmt.Errorf("read %s.%s: %w", r.table.db, r.table.name, lasting(err))
 	}
 	if b.looked == 0 {
@@ -171,12 +179,16 @@ func (r *reader) try(ctx context.Context) (c replay.Chunk, last bool, err error)
 	}
 	// The set is asked for after the rows were read. A transaction that they show and
 	// that it lacks (see written) is one that somebody else handles in any case.
-	view, err := r.deps.View(ctx)
+	view, err := r.deps.ask(ctx)
 	if err != nil {
 		return c, false, err
 	}
-	// A chunk of very large values ends early, and the next one asks for fewer rows.
-	r.limit = min(max(2*b.looked, 1), r.spec.Chunk)
+	// A chunk of very large values ends early, and the next one asks for fewer rows;
+	// so it does where a condition takes the server long, well before the session's
+	// time limit for an answer.
+	if r.limit = min(max(2*b.looked, 1), r.spec.Chunk); time.Since(begin) > slowChunk {
+		r.limit = max(b.looked/2, 1)
+	}
 	last = b.looked < limit && !b.full
 	r.at = cursor{Key: r.table.key.store(b.last), Rows: r.at.Rows + int64(b.looked)}
 	next, err := json.Marshal(r.at)

@@ -79,6 +79,9 @@ func (g *given) Plan(ctx context.Context) (p replay.Plan, err error) {
 	err = g.deps.retry(ctx, "plan the replay of rows", func(ctx context.Context) error {
 		defer g.close()
 		g.spec.Key = ""
+		if _, err := g.deps.ask(ctx); err != nil {
+			return err
+		}
 		return g.open(ctx)
 	})
 	if err != nil {

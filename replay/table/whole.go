@@ -50,10 +50,19 @@ func (w *whole) Read(ctx context.Context, from replay.Cursor, fn func(context.Co
 	}}})
 }
 
+// ask asks the source once what it shows.
+func (d *Deps) ask(ctx context.Context) (pipeline.View, error) {
+	v, err := d.View(ctx)
+	if err != nil {
+		err = fmt.Errorf("ask the source for its transactions: %w", lasting(err))
+	}
+	return v, err
+}
+
 // view asks the source what it shows until it says.
 func (d *Deps) view(ctx context.Context) (v pipeline.View, err error) {
 	err = d.retry(ctx, "ask the source for its transactions", func(ctx context.Context) error {
-		v, err = d.View(ctx)
+		v, err = d.ask(ctx)
 		return err
 	})
 	return v, err
