@@ -20,8 +20,9 @@ type EmbeddedConfig struct {
 	// Dir is the log's folder, made if it is missing. One process at a time.
 	Dir string
 	// Retain is how long records are kept that every consumer has passed, for
-	// replay; at most RetainBytes of them. Records that a consumer still needs
-	// are kept in any case. 0 means 24 hours and 1 GiB.
+	// replay; at most RetainBytes of them. Records that a consumer still needs,
+	// or that a replay has begun to read, are kept in any case. 0 means 24 hours
+	// and 1 GiB.
 	Retain      time.Duration
 	RetainBytes int64
 	// MemoryTail bounds the records in memory, in bytes: those not yet on disk
@@ -51,6 +52,7 @@ type Embedded struct {
 	dead   *deadFile
 	// prepared is apart from the log, and has a writer of its own.
 	prepared *embeddedPrepared
+	reads    recentReads // of its History
 
 	mu       sync.Mutex
 	running  map[string]bool // consumers
@@ -185,7 +187,7 @@ func (e *Embedded) retain() {
 	e.mu.Unlock()
 	low, err := e.state.lowest(running, forgetConsumer)
 	if err == nil {
-		err = e.disk.dropBelow(low, e.config.Retain, e.config.RetainBytes)
+		err = e.disk.dropBelow(min(low, e.reads.lowest(time.Now())), e.config.Retain, e.config.RetainBytes)
 	}
 	if err != nil {
 		e.logger.Warn("old records could not be dropped", "err", err)

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"sync"
 	"time"
 
 	"github.com/doubletap-cdc/doubletap/pipeline"
@@ -68,6 +70,7 @@ func (h embeddedHistory) Read(ctx context.Context, partition int, from, until in
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		h.e.reads.note(from, time.Now())
 		start, end := h.e.disk.bounds()
 		if from < start || until > end {
 			return fmt.Errorf("read the log in %s: %w", h.e.config.Dir, &pipeline.LogGapError{From: from, Start: start})
@@ -89,6 +92,52 @@ func (h embeddedHistory) Read(ctx context.Context, partition int, from, until in
 		from = messages[n-1].Offset + 1
 	}
 	return nil
+}
+
+// readHold is for how long at least records are kept behind where a History has
+// read: the plan of a replay reads all of them, and the replay, which is slowed
+// down for the sake of live changes, reads them again.
+const readHold = time.Hour
+
+// recentReads knows where was read lately, in two spans of time of readHold.
+type recentReads struct {
+	mu          sync.Mutex
+	began       time.Time // of the newer span; zero before the first read
+	newer, past int64     // the lowest offset that was read in it, and in the one before
+}
+
+func (r *recentReads) note(from int64, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.turn(now)
+	if r.began.IsZero() {
+		r.began, r.past = now, math.MaxInt64
+		r.newer = from
+	}
+	r.newer = min(r.newer, from)
+}
+
+// turn begins a new span where the newer one is over.
+func (r *recentReads) turn(now time.Time) {
+	switch age := now.Sub(r.began); {
+	case r.began.IsZero() || age < readHold:
+	case age < 2*readHold:
+		r.began, r.newer, r.past = now, math.MaxInt64, r.newer
+	default:
+		r.began = time.Time{}
+	}
+}
+
+// lowest returns the offset from which on records are kept; beyond all of them
+// where nobody has read lately.
+func (r *recentReads) lowest(now time.Time) int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.turn(now)
+	if r.began.IsZero() {
+		return math.MaxInt64
+	}
+	return min(r.newer, r.past)
 }
 
 // DeadLetters implements pipeline.History. It reads the file that this process

@@ -1,7 +1,11 @@
 package bus
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -127,6 +131,99 @@ func TestEmbeddedHistoryFindsAFile(t *testing.T) {
 		if got, err := h.OffsetAt(t.Context(), 0, now.Add(time.Duration(minutes)*time.Minute)); got != want || err != nil {
 			t.Errorf("%d minutes: %d, %v; want %d", minutes, got, err, want)
 		}
+	}
+}
+
+// What a replay has begun to read is not dropped behind its back, and is later.
+func TestEmbeddedHistoryHoldsRecords(t *testing.T) {
+	e := openTest(t, EmbeddedConfig{MemoryTail: 1, Retain: time.Nanosecond, RetainBytes: 1})
+	e.disk.bytes = 1 // a file per write
+	write := func(text string) {
+		publishAll(t, e.Publisher(), text)
+		owned(t, e.Consumer("invalidator"), func(ctx context.Context, p pipeline.Partition) {
+			_, end := e.Bounds()
+			if err := p.Store(ctx, pipeline.Cursors{First: end, Second: end}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	start := func() int64 {
+		start, _ := e.Bounds()
+		return start
+	}
+	for _, text := range []string{"a", "b", "c", "d"} {
+		write(text)
+	}
+	from := start()
+	if from == 0 {
+		t.Fatal("nothing was dropped: the test shows nothing")
+	}
+	_, until := e.Bounds()
+	err := e.History().Read(t.Context(), 0, from, until, func(messages []pipeline.Message) error {
+		write("x")
+		write("y")
+		return nil
+	})
+	if err != nil || start() != from {
+		t.Fatalf("while it is read: %v; the log begins at %d, not %d", err, start(), from)
+	}
+	e.reads.mu.Lock()
+	e.reads.began = e.reads.began.Add(-2 * readHold)
+	e.reads.mu.Unlock()
+	write("z")
+	write("z")
+	if start() <= from {
+		t.Errorf("long after: the log still begins at %d", start())
+	}
+}
+
+func TestRecentReads(t *testing.T) {
+	var r recentReads
+	now := time.Now()
+	for _, step := range []struct {
+		after time.Duration
+		read  int64 // -1: none
+		want  int64
+	}{
+		{0, -1, math.MaxInt64}, {0, 50, 50}, {time.Minute, 70, 50}, {time.Minute, 30, 30}, {readHold, 90, 30}, {time.Minute, -1, 30},
+		{readHold, -1, 90}, {readHold, -1, math.MaxInt64}, {5 * readHold, 10, 10}, {3 * readHold, -1, math.MaxInt64}, {0, 20, 20},
+	} {
+		now = now.Add(step.after)
+		if step.read >= 0 {
+			r.note(step.read, now)
+		}
+		if got := r.lowest(now); got != step.want {
+			t.Errorf("%+v: %d", step, got)
+		}
+	}
+}
+
+// What can pass is tried again, and the rest is not.
+func TestKafkaHistoryPatience(t *testing.T) {
+	var retries int
+	k := &Kafka{logger: testLogger(t), config: KafkaConfig{Hooks: pipeline.Hooks{Retry: func(string, int, error, time.Duration) { retries++ }}}}
+	for _, c := range []struct {
+		err   error
+		final bool
+	}{
+		{kafka.LeaderNotAvailable, false}, {io.ErrUnexpectedEOF, false}, {context.DeadlineExceeded, false},
+		{&pipeline.LogGapError{}, true}, {fmt.Errorf("no: %w", pipeline.ErrFatal), true}, {kafka.TopicAuthorizationFailed, true},
+	} {
+		retries = 0
+		tries := 0
+		err := k.patiently(t.Context(), "try", func() error {
+			if tries++; tries == 3 {
+				return nil
+			}
+			return c.err
+		})
+		if c.final != (err != nil) || c.final != (retries == 0) || c.final && !errors.Is(err, c.err) {
+			t.Errorf("%v: %v after %d retries", c.err, err, retries)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := k.patiently(ctx, "try", func() error { cancel(); return io.ErrUnexpectedEOF }); !errors.Is(err, context.Canceled) {
+		t.Errorf("ended: %v", err)
 	}
 }
 
