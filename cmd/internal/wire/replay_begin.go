@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -195,7 +194,7 @@ func (r *replaying) planText(p replay.Plan) *planText {
 	a, c := r.args, r.app.Config
 	t := &planText{
 		What: slices.Clone(p.What), Rows: p.Rows, DryRun: a.DryRun, State: a.State, Warnings: slices.Clone(p.Warnings),
-		Schema: fmt.Sprintf("%s (%s)", c.Keys, r.app.Schema.Hash()), Pace: paceText(cmp.Or(a.Rate, replay.UsualMax), r.pace().MaxSlower, r.pace().MaxLag),
+		Schema: fmt.Sprintf("%s (%s)", c.Keys, r.app.Schema.Hash()), Pace: paceText(a.Rate, r.pace().MaxSlower, r.pace().MaxLag),
 	}
 	if a.Since != "" || a.Until != "" {
 		t.What = append(t.What, fmt.Sprintf("-since was read as %s, -until as %s", orNone(a.since), a.until))
