@@ -55,9 +55,9 @@ func (s *LogSource) fix(ctx context.Context, bounds []pipeline.Bounds) error {
 	if ranges[0].Partition == AllPartitions {
 		all := ranges[0]
 		ranges = nil
-		for p := range bounds {
-			all.Partition = p
-			ranges = append(ranges, all)
+		for p, b := range bounds { // not all of them reach as far
+			one := LogRange{p, min(all.From, b.End), min(all.Until, b.End)}
+			ranges = append(ranges, one)
 		}
 	} else {
 		ranges = slices.Clone(ranges)
@@ -86,6 +86,8 @@ func (s *LogSource) fixOne(ctx context.Context, r *LogRange, b pipeline.Bounds) 
 	switch {
 	case r.From < b.Start:
 		return explainGap(r.Partition, &pipeline.LogGapError{From: r.From, Start: b.Start})
+	case r.From > b.End:
+		return fmt.Errorf("partition %d of the log ends at offset %d, before the range begins, at %d", r.Partition, b.End, r.From)
 	case r.Until > b.End:
 		return fmt.Errorf("partition %d of the log ends at offset %d, before the end of the range, %d: leave the end out to mean the end of the log", r.Partition, b.End, r.Until)
 	case !byTime:
