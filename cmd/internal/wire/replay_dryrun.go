@@ -12,10 +12,6 @@ import (
 	"github.com/doubletap-cdc/doubletap/replay/progress"
 )
 
-// usualRate is the largest rate of a replay, in keys per second, where -rate does
-// not say one (replay.Pace), and so the one by which a dry run estimates.
-const usualRate = 25_000
-
 // dryRun counts what would be deleted.
 func (r *replaying) dryRun(ctx context.Context) error {
 	dir, err := os.MkdirTemp("", "doubletap-replay-")
@@ -38,7 +34,7 @@ func (r *replaying) dryRun(ctx context.Context) error {
 	}
 	rate := float64(r.args.Rate)
 	if rate <= 0 {
-		rate = usualRate
+		rate = replay.UsualMax
 	}
 	display := progress.New(r.stderr)
 	count := &replay.Count{

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/doubletap-cdc/doubletap/replay"
 	"github.com/doubletap-cdc/doubletap/replay/progress"
 )
 
@@ -71,7 +72,7 @@ func planRow(w io.Writer, label, text string) {
 
 // paceText says how fast a replay may go.
 func paceText(rate int, redis, lag time.Duration) string {
-	limit := fmt.Sprintf("at most %s keys/s", progress.Number(int64(cmp.Or(rate, usualRate))))
+	limit := fmt.Sprintf("at most %s keys/s", progress.Number(int64(cmp.Or(rate, replay.UsualMax))))
 	if rate < 0 {
 		limit = "as fast as it can"
 	}
