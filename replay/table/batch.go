@@ -18,8 +18,10 @@ type rowReader struct {
 	exprs   []string // of the SELECT
 	values  []valueSpec
 	key     *key
-	keyAt   []int // where the key columns are among exprs
-	meets   int   // where the condition is, -1 if there is none
+	keyAt   []int  // where the key columns are among exprs
+	meets   int    // where the condition is, -1 if each row meets it
+	found   string // the condition, where an index finds its rows
+	by      string // the index that is read
 	images  []imageRule
 	schema  *keys.Schema
 }
@@ -40,8 +42,8 @@ type imageRule struct {
 	at   []int // the key columns among the values
 }
 
-func newRowReader(t *table, need needs, schema *keys.Schema, where string) *rowReader {
-	r := &rowReader{columns: need.columns, key: t.key, meets: -1, schema: schema}
+func newRowReader(t *table, need needs, schema *keys.Schema) *rowReader {
+	r := &rowReader{columns: need.columns, key: t.key, meets: -1, by: t.key.name, schema: schema}
 	for _, name := range need.columns {
 		c := t.column(name)
 		expr, survived := c.valueExpr()
@@ -54,9 +56,6 @@ func newRowReader(t *table, need needs, schema *keys.Schema, where string) *rowR
 	for _, c := range t.key.columns {
 		r.keyAt = append(r.keyAt, r.expr(c.keyExpr()))
 	}
-	if where != "" {
-		r.meets = r.expr("((" + where + ") IS TRUE)")
-	}
 	for _, rule := range need.rules {
 		if rule.ComparesImages() {
 			one := imageRule{rule: rule}
@@ -67,6 +66,18 @@ func newRowReader(t *table, need needs, schema *keys.Schema, where string) *rowR
 		}
 	}
 	return r
+}
+
+// only has a condition for the rows: by an index that finds them, or else read
+// with each row, as a column.
+func (r *rowReader) only(where, by string) {
+	r.found, r.by = "", r.key.name
+	switch {
+	case by != "":
+		r.found, r.by = where, by
+	case where != "":
+		r.meets = r.expr("((" + where + ") IS TRUE)")
+	}
 }
 
 // expr returns where an expression is read, which is read once.

@@ -75,6 +75,7 @@ type Fixed struct {
 	Last    []string `json:"last,omitempty"`
 	Rows    int64    `json:"rows"`          // about; -1 if the server does not say
 	Now     int64    `json:"now,omitempty"` // what NOW() is in the condition, in seconds since 1970
+	By      string   `json:"by,omitempty"`  // the index that finds the rows of the condition; none: they are looked for
 }
 
 // Open returns the source for a Spec: a new one, or Plan.Fixed of an earlier one.
@@ -149,8 +150,12 @@ func (w *walk) plan(ctx context.Context, c Conn) (p replay.Plan, err error) {
 	f := &Fixed{Key: t.key.name, Columns: t.key.names(), Rows: t.rows}
 	if w.spec.Where != "" {
 		f.Now = time.Now().Unix()
-		if err := tryWhere(ctx, c, t, w.spec.Where, f.Now); err != nil {
+		by, rows, err := tryWhere(ctx, c, t, w.spec.Where, f.Now)
+		if err != nil {
 			return p, err
+		}
+		if by != "" {
+			f.By, f.Rows = by, rows
 		}
 	}
 	if f.First, err = t.end(ctx, c, false); err == nil {
@@ -184,8 +189,12 @@ func (w *walk) what(t *table, columns []string) []string {
 		what = append(what, "columns that keys are made of, or conditions read: "+strings.Join(columns, ", "))
 	}
 	if w.spec.Where != "" {
-		what = append(what, fmt.Sprintf("every row is looked at; replayed are those with (%s); times in it are UTC, and now is %s",
-			w.spec.Where, time.Unix(f.Now, 0).UTC().Format(time.DateTime)))
+		how := "every row is looked at"
+		if f.By != "" {
+			how = "rows are found by the index " + f.By
+		}
+		what = append(what, fmt.Sprintf("%s; replayed are those with (%s); times in it are UTC, and now is %s",
+			how, w.spec.Where, time.Unix(f.Now, 0).UTC().Format(time.DateTime)))
 	}
 	if w.spec.Between {
 		what = append(what, "then the binlog from before the first chunk to behind the last")

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/doubletap-cdc/doubletap/pipeline"
@@ -70,7 +69,8 @@ func (w *walk) Read(ctx context.Context, from replay.Cursor, fn func(context.Con
 	if w.spec.Fixed.Last == nil {
 		return nil // it was empty
 	}
-	r := &reader{deps: &w.deps, spec: &w.spec, limit: w.spec.Chunk}
+	spec := w.spec
+	r := &reader{deps: &w.deps, spec: &spec, limit: w.spec.Chunk}
 	if from != "" {
 		if err := json.Unmarshal([]byte(from), &r.at); err != nil {
 			return fmt.Errorf("read %s.%s from %q: %w", w.spec.DB, w.spec.Table, from, err)
@@ -168,10 +168,8 @@ func (r *reader) try(ctx context.Context) (c replay.Chunk, last bool, err error)
 	}
 	limit, begin := r.limit, time.Now()
 	b := r.rows.begin(limit)
-	if err := r.conn.Query(ctx, r.table.chunkSQL(r.rows.exprs, after, r.until, strconv.Itoa(limit)), b.add); err != nil {
-		if time.Since(begin) > slowChunk {
-			r.limit = max(limit/4, 1) // perhaps it was given up for that
-		}
+	if err := r.conn.Query(ctx, r.table.chunkSQL(r.rows, after, r.until, limit), b.add); err != nil {
+		r.took(time.Since(begin), limit/2) // perhaps it was given up for that
 		return c, false, fmt.Errorf("read %s.%s: %w", r.table.db, r.table.name, lasting(err))
 	}
 	if b.looked == 0 {
@@ -183,12 +181,9 @@ func (r *reader) try(ctx context.Context) (c replay.Chunk, last bool, err error)
 	if err != nil {
 		return c, false, err
 	}
-	// A chunk of very large values ends early, and the next one asks for fewer rows;
-	// so it does where a condition takes the server long, well before the session's
-	// time limit for an answer.
-	if r.limit = min(max(2*b.looked, 1), r.spec.Chunk); time.Since(begin) > slowChunk {
-		r.limit = max(b.looked/2, 1)
-	}
+	// A chunk of very large values ends early, and the next one asks for fewer rows.
+	r.limit = min(2*b.looked, r.spec.Chunk)
+	r.took(time.Since(begin), b.looked)
 	last = b.looked < limit && !b.full
 	r.at = cursor{Key: r.table.key.store(b.last), Rows: r.at.Rows + int64(b.looked)}
 	next, err := json.Marshal(r.at)
@@ -199,6 +194,21 @@ func (r *reader) try(ctx context.Context) (c replay.Chunk, last bool, err error)
 	head := pipeline.Event{Version: pipeline.Version, Source: r.deps.Source, GTID: view.Written.String(), Schema: r.deps.Schema.Hash()}
 	c.Events = b.events(head, r.table, &r.swept)
 	return c, last, nil
+}
+
+// took makes the next chunk smaller where one of so many rows took the server long,
+// well before the session's time limit for an answer. Where it was an index that was
+// to find few rows, they are not few, and the table is walked from here on.
+func (r *reader) took(d time.Duration, rows int) {
+	switch {
+	case r.spec.Fixed.By != "" && d > 5*slowChunk:
+		by := *r.spec.Fixed
+		by.By = ""
+		r.spec.Fixed = &by
+		r.rows.only(r.spec.Where, "")
+	case r.spec.Fixed.By == "" && d > slowChunk:
+		r.limit = max(rows/2, 1)
+	}
 }
 
 // open connects, and looks at the table again: it may have been altered since the
@@ -235,7 +245,8 @@ func (r *reader) open(ctx context.Context) error {
 			return lasting(err)
 		}
 	}
-	r.table, r.rows = t, newRowReader(t, need, r.deps.Schema, r.spec.Where)
+	r.table, r.rows = t, newRowReader(t, need, r.deps.Schema)
+	r.rows.only(r.spec.Where, f.By)
 	return nil
 }
 

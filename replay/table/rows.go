@@ -144,7 +144,7 @@ func (g *given) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g.table, g.rows = t, newRowReader(t, need, g.deps.Schema, "")
+	g.table, g.rows = t, newRowReader(t, need, g.deps.Schema)
 	g.rules, g.others = nil, nil
 	for _, r := range need.rules {
 		if rest := beside(r.KeyColumns(), t.key.names()); len(rest) == 0 {

@@ -89,3 +89,22 @@ func TestWrittenWaitsForWhatIsBeingCommitted(t *testing.T) {
 		})
 	}
 }
+
+// TestSlowChunks: an index that finds too much is given up, and then chunks shrink.
+func TestSlowChunks(t *testing.T) {
+	spec := Spec{Where: "x = 1", Fixed: &Fixed{By: "few"}}
+	r := &reader{spec: &spec, limit: 100, rows: &rowReader{key: &key{name: "PRIMARY"}, meets: -1}}
+	r.rows.only(spec.Where, "few")
+	r.took(4*slowChunk, 100)
+	if r.rows.by != "few" || r.rows.found != "x = 1" || r.limit != 100 {
+		t.Errorf("after %v: by %q, %d rows", 4*slowChunk, r.rows.by, r.limit)
+	}
+	r.took(6*slowChunk, 100)
+	if r.rows.by != "PRIMARY" || r.rows.found != "" || r.rows.meets != 0 || r.rows.exprs[0] != "((x = 1) IS TRUE)" {
+		t.Errorf("after %v: by %q, %+v", 6*slowChunk, r.rows.by, r.rows)
+	}
+	r.took(2*slowChunk, 100)
+	if r.limit != 50 {
+		t.Errorf("the next chunk has %d rows", r.limit)
+	}
+}

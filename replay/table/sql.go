@@ -2,6 +2,7 @@ package table
 
 import (
 	"encoding/hex"
+	"strconv"
 	"strings"
 )
 
@@ -14,22 +15,24 @@ func quote(text string) string { return "_utf8mb4 X'" + hex.EncodeToString([]byt
 
 // chunkSQL is the statement that reads up to limit rows behind after, up to until.
 // The key is forced: with ORDER BY and LIMIT the optimizer may think otherwise, and
-// then each chunk would sort the rest of the table.
-func (t *table) chunkSQL(exprs []string, after, until []string, limit string) string {
-	var b strings.Builder
-	b.WriteString("SELECT ")
-	b.WriteString(strings.Join(exprs, ", "))
-	b.WriteString(t.from())
-	sep := " WHERE "
+// then each chunk would sort the rest of the table. Where another index finds the
+// few rows of a condition, that one is forced, and they are sorted.
+func (t *table) chunkSQL(r *rowReader, after, until []string, limit int) string {
+	var conds []string
+	if r.found != "" {
+		conds = append(conds, "("+r.found+")")
+	}
 	if after != nil {
-		b.WriteString(sep + t.key.beyond(after))
-		sep = " AND "
+		conds = append(conds, t.key.beyond(after))
 	}
 	if until != nil {
-		b.WriteString(sep + t.key.upTo(until))
+		conds = append(conds, t.key.upTo(until))
 	}
-	b.WriteString(" ORDER BY " + t.key.order(false) + " LIMIT " + limit)
-	return b.String()
+	sql := "SELECT " + strings.Join(r.exprs, ", ") + " FROM " + t.path() + " FORCE INDEX (" + backtick(r.by) + ")"
+	if len(conds) > 0 {
+		sql += " WHERE " + strings.Join(conds, " AND ")
+	}
+	return sql + " ORDER BY " + t.key.order(false) + " LIMIT " + strconv.Itoa(limit)
 }
 
 func (t *table) from() string {

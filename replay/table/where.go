@@ -76,21 +76,63 @@ func quoted(s string) int {
 	return -1
 }
 
-// tryWhere has the server look at a condition.
-func tryWhere(ctx context.Context, c Conn, t *table, where string, now int64) error {
+// maxFound is how many rows an index may find for a condition so that it is better
+// than a walk: each chunk finds all of them again.
+const maxFound = 200_000
+
+// tryWhere has the server look at a condition. by is the index that finds its rows,
+// about so many, where that is far less work than to walk the table.
+func tryWhere(ctx context.Context, c Conn, t *table, where string, now int64) (by string, rows int64, err error) {
 	if err := ready(ctx, c, t.db, now); err != nil {
-		return err
+		return "", 0, err
 	}
-	err := c.Query(ctx, "EXPLAIN SELECT 1 FROM "+t.path()+" WHERE ("+where+")", nil)
+	var plan [][]string
+	err = c.Query(ctx, "EXPLAIN FORMAT=TRADITIONAL SELECT 1 FROM "+t.path()+" WHERE ("+where+")", func(v [][]byte) error {
+		row := make([]string, len(v))
+		for i := range v {
+			row[i] = string(v[i])
+		}
+		plan = append(plan, row)
+		return nil
+	})
 	my, ok := errors.AsType[*mysql.MyError](err)
 	if !ok || passing[my.Code] {
-		return err
+		by, rows = foundBy(plan)
+		if t.rows < 0 || rows > t.rows/10 || rows > maxFound {
+			by = ""
+		}
+		return by, rows, err
 	}
 	hint := "it is put after WHERE, such as: price > 10 AND status = 'new'"
 	if my.Code == codeBadColumn {
 		hint = "the columns are " + strings.Join(t.columnNames(), ", ") + "; text stands in single quotes"
 	}
-	return fmt.Errorf("the condition %q: the server says %q; %s: %w", where, my.Message, hint, pipeline.ErrFatal)
+	return "", 0, fmt.Errorf("the condition %q: the server says %q; %s: %w", where, my.Message, hint, pipeline.ErrFatal)
+}
+
+// foundBy reads what EXPLAIN says: the one index that a statement goes by, "" where
+// there is none or the statement reads other tables too.
+func foundBy(plan [][]string) (index string, rows int64) {
+	if len(plan) != 1 {
+		return "", 0
+	}
+	row := plan[0]
+	if len(row) == 12 { // MySQL has the partitions, and what is filtered
+		row = append(row[:3:3], row[4:]...)
+	}
+	if len(row) < 9 {
+		return "", 0
+	}
+	switch access := row[3]; access {
+	case "ref", "range", "const", "ref_or_null":
+	default:
+		return "", 0
+	}
+	rows, err := strconv.ParseInt(row[8], 10, 64)
+	if err != nil {
+		return "", 0
+	}
+	return row[5], rows
 }
 
 const codeBadColumn = 1054
