@@ -3,9 +3,12 @@ package table
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/doubletap-cdc/doubletap/gtid"
+	"github.com/doubletap-cdc/doubletap/pipeline"
 	"github.com/doubletap-cdc/doubletap/replay"
 )
 
@@ -21,6 +24,7 @@ import (
 type between struct {
 	deps  Deps
 	first replay.Source
+	scope pipeline.Scope // of the table
 }
 
 // betweenCursor is what its replay.Cursor holds. High is empty during the walk.
@@ -29,6 +33,7 @@ type betweenCursor struct {
 	Walk   replay.Cursor `json:"walk,omitempty"`
 	High   string        `json:"high,omitempty"`
 	Binlog replay.Cursor `json:"binlog,omitempty"`
+	Swept  bool          `json:"swept,omitempty"` // a part of the window was gone
 }
 
 // walked is the share of the first phase, as far as anybody can know.
@@ -71,20 +76,53 @@ func (b *between) Read(ctx context.Context, from replay.Cursor, fn func(context.
 	if some, err := more(at.Low, at.High); err != nil || !some {
 		return err
 	}
+	return b.binlog(ctx, at, fn)
+}
+
+// binlog replays the window. What of it is gone is made up for by invalidating the
+// whole table: it has only this table to answer for.
+func (b *between) binlog(ctx context.Context, at betweenCursor, fn func(context.Context, replay.Chunk) error) error {
 	src, err := b.deps.Binlog(at.Low, at.High)
-	if err == nil {
-		_, err = src.Plan(ctx)
-	}
 	if err != nil {
 		return fmt.Errorf("read the binlog of the time of the walk, %s to %s: %w", at.Low, at.High, err)
 	}
-	return src.Read(ctx, at.Binlog, func(ctx context.Context, c replay.Chunk) error {
-		at.Binlog = c.Next
-		if c.Done >= 0 {
-			c.Done = walked + c.Done*(1-walked)
+	plan, err := src.Plan(ctx)
+	if err == nil && len(plan.Warnings) > 0 {
+		if err := b.sweep(ctx, &at, strings.Join(plan.Warnings, " "), fn); err != nil {
+			return err
 		}
-		return pass(ctx, at, c, fn)
-	})
+	}
+	var failed error
+	if err == nil {
+		err = src.Read(ctx, at.Binlog, func(ctx context.Context, c replay.Chunk) error {
+			at.Binlog = c.Next
+			if c.Done >= 0 {
+				c.Done = walked + c.Done*(1-walked)
+			}
+			failed = pass(ctx, at, c, fn)
+			return failed
+		})
+	}
+	gap, isGap := errors.AsType[*pipeline.GapError](err)
+	switch {
+	case failed != nil || err == nil:
+		return err
+	case isGap:
+		return b.sweep(ctx, &at, gap.Reason, fn)
+	}
+	return fmt.Errorf("read the binlog of the time of the walk, %s to %s: %w", at.Low, at.High, err)
+}
+
+// sweep invalidates the table, once.
+func (b *between) sweep(ctx context.Context, at *betweenCursor, reason string, fn func(context.Context, replay.Chunk) error) error {
+	if at.Swept {
+		return nil
+	}
+	at.Swept = true
+	return pass(ctx, *at, replay.Chunk{Done: walked, Events: []pipeline.Event{{
+		Version: pipeline.Version, Kind: pipeline.KindInvalidate, Source: b.deps.Source, GTID: at.High, Schema: b.deps.Schema.Hash(),
+		Scopes: []pipeline.Scope{b.scope}, Reason: "the binlog of the time of the walk: " + reason,
+	}}}, fn)
 }
 
 func pass(ctx context.Context, at betweenCursor, c replay.Chunk, fn func(context.Context, replay.Chunk) error) error {

@@ -2,6 +2,7 @@ package table_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -269,6 +270,67 @@ func TestBetweenGoesOn(t *testing.T) {
 	decode(t, got.chunks[len(got.chunks)-1].Next, &at)
 	if m := missing(b.changedBetween(mustParse(t, at.Low), mustParse(t, at.High)), got.keys); len(m) > 0 {
 		t.Errorf("changed during the walk and not brought: %v", m)
+	}
+}
+
+// goneBinlog has lost something.
+type goneBinlog struct {
+	warnings  []string
+	plan, end error
+}
+
+func (g goneBinlog) Plan(context.Context) (replay.Plan, error) {
+	return replay.Plan{Warnings: g.warnings}, g.plan
+}
+
+func (g goneBinlog) Read(ctx context.Context, _ replay.Cursor, fn func(context.Context, replay.Chunk) error) error {
+	if err := fn(ctx, replay.Chunk{Next: "some"}); err != nil {
+		return err
+	}
+	return g.end
+}
+
+// TestWhatIsGoneOfTheWindowSweepsTheTable: a binlog that was purged while the table
+// was walked leaves nothing out, and says so.
+func TestWhatIsGoneOfTheWindowSweepsTheTable(t *testing.T) {
+	r := newItems(t, flavors[0], 5)
+	gap := fmt.Errorf("read: %w", &pipeline.GapError{Reason: "purged"})
+	for _, c := range []struct {
+		name   string
+		src    goneBinlog
+		chunks int // of the walk and of the binlog
+		fails  bool
+		swept  bool
+	}{
+		{"nothing", goneBinlog{}, 2, false, false}, {"a part", goneBinlog{warnings: []string{"purged"}}, 3, false, true},
+		{"all", goneBinlog{plan: gap}, 2, false, true}, {"on the way", goneBinlog{end: gap}, 3, false, true},
+		{"both", goneBinlog{warnings: []string{"purged"}, end: gap}, 3, false, true}, {"another error", goneBinlog{end: errBroken}, 2, true, false},
+	} {
+		r.deps.Binlog = func(string, string) (replay.Source, error) { return c.src, nil }
+		src, err := table.Open(r.deps, table.Spec{DB: r.db, Table: "item", Between: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := src.Plan(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		got, written := &seen{}, false
+		err = src.Read(t.Context(), "", func(_ context.Context, c replay.Chunk) error {
+			if got.take(t, r.deps.Schema, c); !written {
+				r.exec("UPDATE item SET category = category + 1") // so that there is a window
+				written = true
+			}
+			return nil
+		})
+		if (err != nil) != c.fails || c.fails && !errors.Is(err, errBroken) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if len(got.chunks) != c.chunks || (len(got.scopes) == 1) != c.swept {
+			t.Errorf("%s: %d chunks, stale %v", c.name, len(got.chunks), got.scopes)
+		}
+		if c.swept && got.scopes[0] != pipeline.TableScope(r.db, "item") {
+			t.Errorf("%s: stale %v", c.name, got.scopes)
+		}
 	}
 }
 

@@ -29,7 +29,8 @@ type Deps struct {
 	Columns func(db, table string) []string
 	// Binlog opens what replays the transactions that are in high and not in low,
 	// both GTID sets in the source's own notation. Its Plan is called first, each
-	// time. It is needed for Spec.Between only.
+	// time. What that warns of, and a *pipeline.GapError, invalidate the whole table.
+	// It is needed for Spec.Between only.
 	Binlog func(low, high string) (replay.Source, error)
 	// Hooks is told what is tried again; it may be nil.
 	Hooks *pipeline.Hooks
@@ -89,7 +90,7 @@ func Open(d Deps, spec Spec) (replay.Source, error) {
 	}
 	w := &walk{deps: d, spec: spec}
 	if spec.Between {
-		return &between{first: w, deps: d}, nil
+		return &between{deps: d, first: w, scope: pipeline.TableScope(spec.DB, spec.Table)}, nil
 	}
 	return w, nil
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/doubletap-cdc/doubletap/keys"
+	"github.com/doubletap-cdc/doubletap/pipeline"
 	"github.com/doubletap-cdc/doubletap/replay"
 )
 
@@ -42,7 +43,7 @@ func OpenRows(d Deps, spec RowsSpec) (replay.Source, error) {
 	}
 	s := &given{deps: d, spec: spec}
 	if spec.Between {
-		return &between{first: s, deps: d}, nil
+		return &between{deps: d, first: s, scope: pipeline.TableScope(spec.DB, spec.Table)}, nil
 	}
 	return s, nil
 }
