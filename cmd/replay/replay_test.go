@@ -22,7 +22,7 @@ func (r *rig) line(more ...string) []string {
 func TestKilledInTheMiddle(t *testing.T) {
 	r := newRig(t)
 	list := r.fill(many)
-	for i, stdin := range []string{list, "", ""} { // the same line goes on, without the list
+	for i, stdin := range []string{list, "", list} { // the same line goes on, also without the list
 		c := r.start(stdin, r.line()...)
 		r.chunks(int64(3 + 3*i))
 		if err := c.cmd.Process.Kill(); err != nil {
@@ -37,6 +37,11 @@ func TestKilledInTheMiddle(t *testing.T) {
 	other.want(2)
 	if text := other.errors.String(); !strings.Contains(text, "holds a replay that is not done") {
 		t.Errorf("another replay in its folder: %s", text)
+	}
+	other = r.start("item:1\n", r.line()...)
+	other.want(2)
+	if text := other.errors.String(); !strings.Contains(text, "of another list") {
+		t.Errorf("another list in its folder: %s", text)
 	}
 	c := r.start("", "resume", "-state", r.state, "-rate", "100000")
 	c.want(0)

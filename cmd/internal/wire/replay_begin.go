@@ -104,7 +104,7 @@ func (r *replaying) lookAtLive(ctx context.Context) *liveState {
 // begin plans a new replay, asks, and makes its state.
 func (r *replaying) begin(ctx context.Context) error {
 	if r.args.Verb == verbKeys {
-		if err := copyList(r.args.State, r.stdin); err != nil {
+		if err := r.copyList(r.args.State); err != nil {
 			return err
 		}
 	}

@@ -201,9 +201,6 @@ func (a *replayArgs) checkConfig(c *config.Config) []string {
 	if a.Verb == verbLog && embedded && a.Partition > 0 {
 		f.add("-partition %d: an embedded log has partition 0 only", a.Partition)
 	}
-	if k := c.Log.Kafka; a.Verb == verbLog && k != nil && a.Partition >= k.Partitions {
-		f.add("-partition %d: the topic %s has %d partitions, from 0", a.Partition, k.Topic, k.Partitions)
-	}
 	if c.Mode == config.ModeObserve && !a.DryRun {
 		f.add("mode is observe in the configuration, which deletes nothing: use -dry-run to look, or set mode: active")
 	}

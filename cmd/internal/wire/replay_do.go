@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/doubletap-cdc/doubletap/bus"
 	"github.com/doubletap-cdc/doubletap/pipeline"
 	"github.com/doubletap-cdc/doubletap/replay"
 	"github.com/doubletap-cdc/doubletap/replay/progress"
@@ -91,7 +92,7 @@ func (r *replaying) doTopic(ctx context.Context, run *replay.Run) (s replay.Summ
 	}
 	group := replayConsumerName(r.app.Config)
 	topic := log.Replay()
-	if _, err := log.EnsureTopics(ctx, true); err != nil {
+	if err := makeTopic(ctx, topic); err != nil {
 		return s, errors.Join(err, closeLog(ctx, log))
 	}
 	run.Target = replay.NewTarget(topic.Publisher(), func(ctx context.Context) (b replay.Backlog, err error) {
@@ -100,6 +101,22 @@ func (r *replaying) doTopic(ctx context.Context, run *replay.Run) (s replay.Summ
 	})
 	s, err = run.Do(ctx)
 	return s, errors.Join(err, closeLog(ctx, topic), closeLog(ctx, log))
+}
+
+// makeTopic makes the topic of replays where it is missing. What keeps records
+// from it is known only now, since nothing was made before the question.
+func makeTopic(ctx context.Context, topic *bus.Kafka) error {
+	findings, err := topic.EnsureTopics(ctx, true)
+	var problems problemsError
+	report(findings, func(f pipeline.Finding) {
+		if f.Severity == pipeline.Refusal {
+			problems = append(problems, f.String())
+		}
+	})
+	if len(problems) > 0 {
+		return problems
+	}
+	return err
 }
 
 // doRedis deletes in this process, from a log in the state folder.

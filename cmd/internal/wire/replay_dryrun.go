@@ -20,7 +20,7 @@ func (r *replaying) dryRun(ctx context.Context) error {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	if r.args.Verb == verbKeys {
-		if err := copyList(dir, r.stdin); err != nil {
+		if err := r.copyList(dir); err != nil {
 			return err
 		}
 	}

@@ -66,7 +66,15 @@ func (r *replaying) unfinished() error {
 	}
 	r.state = s
 	r.onClose(func() { _ = s.Close() })
-	return nil
+	if r.args.Verb != verbKeys {
+		return nil
+	}
+	same, err := sameList(r.args.State, r.stdin)
+	if err == nil && !same {
+		err = problemsError{fmt.Sprintf("%s holds a replay of another list that is not done", r.args.State),
+			"go on with it: " + r.resumeLine(), "or give this one a folder of its own with -state, or remove the folder to give that one up"}
+	}
+	return err
 }
 
 func stateProblem(err error) error {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 
 	"github.com/go-mysql-org/go-mysql/client"
@@ -168,30 +166,4 @@ func (s *sources) tableDeps(ctx context.Context) (d table.Deps, err error) {
 		}
 	}
 	return d, nil
-}
-
-// listFile is the copy of a list that came from standard input.
-const listFile = "list"
-
-// copyList copies standard input to the state folder, so that a replay which was
-// killed can go on without it.
-func copyList(dir string, in io.Reader) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make the replay's folder: %w", err)
-	}
-	f, err := os.OpenFile(filepath.Join(dir, listFile), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("copy the list: %w", err)
-	}
-	_, err = io.Copy(f, in)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return fmt.Errorf("copy the list: %w", err)
-	}
-	return nil
 }
