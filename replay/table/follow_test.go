@@ -28,9 +28,8 @@ func keysOf(schema *keys.Schema, tr pipeline.TableRows) (made []string, doubts i
 
 var serverIDs atomic.Uint32
 
-// follow calls fn with what the binlog has behind from until it has all of until,
-// and returns fn's error.
-func (r *rig) follow(from string, until gtid.Set, fn func(context.Context, pipeline.Batch) error) (failed error) {
+// source opens the binlog.
+func (r *rig) source() pipeline.Source {
 	r.t.Helper()
 	cfg := r.cfg
 	cfg.ServerID = 3_100_000_000 + serverIDs.Add(1)
@@ -42,6 +41,14 @@ func (r *rig) follow(from string, until gtid.Set, fn func(context.Context, pipel
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	return src
+}
+
+// follow calls fn with what the binlog has behind from until it has all of until,
+// and returns fn's error.
+func (r *rig) follow(from string, until gtid.Set, fn func(context.Context, pipeline.Batch) error) (failed error) {
+	r.t.Helper()
+	src := r.source()
 	pos, err := src.Start(r.t.Context(), from)
 	if err != nil {
 		r.t.Fatal(err)
