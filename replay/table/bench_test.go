@@ -45,3 +45,22 @@ func BenchmarkWalk(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkRows prints how many rows are looked up by their keys in a second.
+func BenchmarkRows(b *testing.B) {
+	const rows = 20_000
+	r := newRig(b, flavors[0], `{name: item, table: "%s.item", key: "item:{id}:{sku}"}`)
+	r.exec("CREATE TABLE item (id BIGINT UNSIGNED PRIMARY KEY, sku VARCHAR(40) NOT NULL)",
+		"INSERT INTO item VALUES "+strings.Join(numbers(rows, "(%d, 'sku-%[1]d')", 0), ", "))
+	spec := table.RowsSpec{DB: r.db, Table: "item", File: keyFile(b, numbers(rows, "%d", 0)...)}
+	for b.Loop() {
+		src, err := table.OpenRows(r.deps, spec)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if got := r.replay(src); len(got.rows) != rows {
+			b.Fatalf("%d rows", len(got.rows))
+		}
+	}
+	b.ReportMetric(rows*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+}
