@@ -155,6 +155,35 @@ func TestSwitch(t *testing.T) {
 			}
 		})
 	}
+	r.examples("dead", "")
+	r.examples("log", "")
+	r.examples("keys", "item:s4\n")
+	if has("item:s4") {
+		t.Error("the example of a list deleted nothing")
+	}
+}
+
+// examples runs the examples of a manual page that fit what the rig has, in its
+// folder, as they are printed there.
+func (r *rig) examples(verb, list string) {
+	r.t.Helper()
+	help := r.start("", verb, "-h")
+	help.want(0)
+	ran := 0
+	for line := range strings.Lines(help.out.String()) {
+		line, ok := strings.CutPrefix(strings.TrimSpace(line), "replay "+verb+" -config doubletap.yaml")
+		line, file, _ := strings.Cut(line, " < ")
+		if !ok || strings.Contains(line, "-partition 3") || strings.Contains(line, "-until") || strings.Contains(line, "-table") || (file != "") != (list != "") {
+			continue
+		}
+		ran++
+		line = strings.ReplaceAll(line, `"3h ago"`, "3h")
+		args := append([]string{verb, "-config", "doubletap.yaml"}, strings.Fields(line)...)
+		r.start(list, append(args, "-yes")...).want(0)
+	}
+	if ran == 0 {
+		r.t.Errorf("no example of %s was run:\n%s", verb, &help.out)
+	}
 }
 
 func TestExitCodes(t *testing.T) {

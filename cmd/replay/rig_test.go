@@ -130,6 +130,7 @@ func (r *rig) start(stdin string, args ...string) *run {
 	ctx, cancel := context.WithTimeout(r.t.Context(), 60*time.Second)
 	r.t.Cleanup(cancel)
 	c := &run{t: r.t, cmd: exec.CommandContext(ctx, path, args...)}
+	c.cmd.Dir = r.dir
 	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = strings.NewReader(stdin), &c.out, &c.errors
 	if err := c.cmd.Start(); err != nil {
 		r.t.Fatal(err)

@@ -212,7 +212,7 @@ func setFlags(fs *flag.FlagSet, args []string, stray func(string) string) (probl
 		case !hasValue:
 			kind, _ := flag.UnquoteUsage(f)
 			bad("-%s needs a value: -%s %s", name, name, strings.ToUpper(kind))
-		case given[name] && name != "files":
+		case given[name] && name != "files" && !isBool:
 			bad("-%s is given twice: once is enough", name)
 		default:
 			if err := fs.Set(name, value); err != nil {
