@@ -73,6 +73,9 @@ func (c *canalHandler) OnRotate(_ *replication.EventHeader, e *replication.Rotat
 
 // OnGTID implements canal.EventHandler. It is not called for tagged GTIDs.
 func (c *canalHandler) OnGTID(head *replication.EventHeader, e mysql.BinlogGTIDEvent) error {
+	if c.err != nil { // of a statement that was only logged: fn must not be called again
+		return c.err
+	}
 	if c.asm.open && !c.ended {
 		c.asm.invalidate("a transaction had no end that canal shows", pipeline.Everything)
 	}
@@ -114,6 +117,9 @@ func (c *canalHandler) OnGTID(head *replication.EventHeader, e mysql.BinlogGTIDE
 
 // OnXID implements canal.EventHandler.
 func (c *canalHandler) OnXID(_ *replication.EventHeader, _ mysql.Position) error {
+	if c.err != nil {
+		return c.err
+	}
 	c.expected = c.asm.open // else OnPosSynced finds out which transaction it was
 	return c.keep(c.asm.end(c.ctx))
 }
@@ -126,6 +132,9 @@ func (c *canalHandler) OnRowsQueryEvent(*replication.RowsQueryEvent) error { ret
 
 // OnDDL implements canal.EventHandler.
 func (c *canalHandler) OnDDL(_ *replication.EventHeader, _ mysql.Position, e *replication.QueryEvent) error {
+	if c.err != nil {
+		return c.err
+	}
 	c.expected = c.asm.open
 	return c.keep(c.statement(string(e.Schema), string(e.Query)))
 }

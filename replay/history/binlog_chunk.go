@@ -27,6 +27,9 @@ const (
 
 // batch takes one batch of the stream.
 func (r *binlogRead) batch(b pipeline.Batch) error {
+	if r.over != nil {
+		return r.over
+	}
 	if b.First {
 		r.first(b.Txn)
 	}

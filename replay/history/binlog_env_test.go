@@ -308,9 +308,7 @@ func TestBinlogCanal(t *testing.T) {
 	onServers(t, binlog.DriverCanal, func(t *testing.T, l *binlogLab) {
 		l.sub(t, "gtids", testByGTIDs)
 		l.sub(t, "files", testFilesWithoutNames)
-		if !l.maria { // there everything is stale: canal does not show where XA transactions end
-			l.sub(t, "xa", testXA)
-		}
+		l.sub(t, "xa", testXA)
 	})
 }
 
