@@ -220,7 +220,10 @@ type View struct {
 	Shown gtid.Set
 	// Written holds every transaction that any read has seen which ended before the
 	// question: an upper bound, by which something is lost, or nothing is missing.
-	// It holds Shown; empty stands for Shown.
+	// It holds Shown; empty stands for Shown. A transaction that no event in the log
+	// can be of yet may be left out: MySQL shows rows a moment before gtid_executed
+	// has their transaction (56 of 40,000 reads beside 8 writers, 9.7.4), and the
+	// source's gate publishes only what is in gtid_executed.
 	Written gtid.Set
 }
 
