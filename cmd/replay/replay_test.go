@@ -141,6 +141,7 @@ func TestSwitch(t *testing.T) {
 	}{
 		{"binlog", []string{"-since", since}, "the binlog of the same time is read instead", true},
 		{"by offsets", []string{"-from", "0"}, "the binlog of the same time is read instead", true},
+		{"older than the binlog", []string{"-since", "2020-01-01"}, "no longer has the binlog of that time", false},
 		{"no switch", []string{"-since", since, "-no-switch"}, "lack the column sku", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
