@@ -92,7 +92,7 @@ func (a *replayArgs) flags() *flag.FlagSet {
 		fs.IntVar(&a.Partition, "partition", -1, "only the partition with this `number`, from 0; default: all of them")
 		fs.Int64Var(&a.From, "from", -1, "begin with the record at this `offset`, instead of -since")
 		fs.Int64Var(&a.To, "to", -1, "end before the record at this `offset`, instead of -until")
-		fs.BoolVar(&a.NoSwitch, "no-switch", false, "keep to the log where its events lack columns that the key schema needs today: all keys of such rules are deleted then. Without it the binlog is read instead, or the table where the binlog is gone")
+		fs.BoolVar(&a.NoSwitch, "no-switch", false, "keep to the log where its events lack columns that the key schema needs today: all keys of such rules are deleted then. Without it the binlog is read instead where it is still there")
 	case verbBinlog:
 		a.timeFlags(fs)
 		fs.StringVar(&a.GTIDs, "gtids", "", "the transactions of this GTID `set`, in the source's notation, instead of -since and -until")
