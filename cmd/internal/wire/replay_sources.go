@@ -118,7 +118,8 @@ func opened[T any](spec json.RawMessage, open func(T) (replay.Source, error)) (r
 	return open(v)
 }
 
-// gtids asks the source for all transactions that it shows.
+// gtids asks the source for all transactions that it may show: second deletes wait
+// until the servers that fills read from show them too.
 func (s *sources) gtids() func(context.Context) (string, error) {
 	view, err := s.view()
 	if err != nil {
@@ -126,7 +127,10 @@ func (s *sources) gtids() func(context.Context) (string, error) {
 	}
 	return func(ctx context.Context) (string, error) {
 		v, err := view(ctx)
-		return v.Shown.String(), err
+		if v.Written.Empty() {
+			return v.Shown.String(), err
+		}
+		return v.Written.String(), err
 	}
 }
 
