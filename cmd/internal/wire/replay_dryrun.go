@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -14,7 +15,11 @@ import (
 
 // dryRun counts what would be deleted.
 func (r *replaying) dryRun(ctx context.Context) error {
-	dir, err := os.MkdirTemp("", "doubletap-replay-")
+	const name = "doubletap-replay-"
+	dir, err := os.MkdirTemp("", name)
+	if err != nil { // an image without a folder for temporary files
+		dir, err = os.MkdirTemp(filepath.Dir(r.args.State), name)
+	}
 	if err != nil {
 		return fmt.Errorf("make a folder for the dry run: %w", err)
 	}
