@@ -187,6 +187,9 @@ func (l *binlogLab) testRefused(folder string, names []string) {
 	if err != nil {
 		l.Fatal(err)
 	}
+	both := l.TempDir()
+	l.copyFile(filepath.Join(folder, names[0]), filepath.Join(both, "binlog.000001"), -1)
+	l.copyFile(filepath.Join(folder, names[0]), filepath.Join(both, "relay-bin.000001"), -1)
 	damaged[len(damaged)-10] ^= 1
 	for _, c := range []struct{ path, want string }{
 		{write("binlog.000001", 0xfd, 'b', 'i', 'n', 0, 0), "encrypted"},
@@ -194,6 +197,7 @@ func (l *binlogLab) testRefused(folder string, names []string) {
 		{write("binlog.000001", 'S', 'Q', 'L', ' '), "not a binlog"},
 		{write("binlog.000001", 0xfe, 'b', 'i', 'n', 1, 2), "leave it out"},
 		{l.TempDir(), "holds no binlog files"},
+		{both, "holds files of binlog and of relay-bin"},
 		{filepath.Join(folder, "nothing.000001"), "no such file"},
 		{write("binlog.000001", damaged...), "damaged"},
 	} {
