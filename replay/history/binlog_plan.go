@@ -106,8 +106,8 @@ func (b *binlogSource) planSet(ctx context.Context, now binlogNow, p *replay.Pla
 		if now.purged.HasAll(want) {
 			return &pipeline.GapError{Reason: fmt.Sprintf("all of %q was purged from the binlogs: %s", want, elsewhere)}
 		}
-		p.Warnings = append(p.Warnings, fmt.Sprintf("%d of the transactions were purged from the binlogs and are not replayed (purged are %q): %s.",
-			size(gone), now.purged, elsewhere))
+		return &pipeline.GapError{Reason: fmt.Sprintf("%d of the transactions were purged from the binlogs (%q): %s; ask for %q to replay what is there",
+			size(gone), gone, elsewhere, want.Minus(gone))}
 	}
 	switch {
 	case !explicit:
@@ -163,8 +163,8 @@ func (b *binlogSource) planTime(ctx context.Context, now binlogNow, p *replay.Pl
 			if !b.spec.Until.IsZero() && begun.After(b.spec.Until) {
 				return &pipeline.GapError{Reason: fmt.Sprintf("the binlogs begin at %s only, behind the range: %s", stamp(begun), elsewhere)}
 			}
-			p.Warnings = append(p.Warnings, fmt.Sprintf("The binlogs begin at %s: transactions between %s and then are not replayed; %s.",
-				stamp(begun), stamp(b.spec.Since), elsewhere))
+			return &pipeline.GapError{Reason: fmt.Sprintf("the binlogs begin at %s, later than the range: %s; let the range begin then to replay what is there",
+				stamp(begun), elsewhere)}
 		}
 	}
 	if err != nil {

@@ -240,16 +240,22 @@ func testGaps(t *testing.T) {
 	}
 }
 
-// TestBinlogPlanOfPurged: what is gone is said, and what is left is replayed.
+// TestBinlogPlanOfPurged: a range of which a part is gone is refused, and what is
+// left is named.
 func TestBinlogPlanOfPurged(t *testing.T) { synctest.Test(t, testPlanOfPurged) }
 
 func testPlanOfPurged(t *testing.T) {
 	f := &fakeBinlog{txns: []fakeTxn{{rows: 1}, {rows: 1, from: 1}, {rows: 1, from: 2}}, executed: 3, purged: 2}
-	p := f.open(t, BinlogSpec{Set: fakeServer + ":2-3"})
-	if len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0], "1 of the transactions were purged") {
-		t.Errorf("warnings %q", p.Warnings)
+	part, err := OpenBinlog(BinlogDeps{Source: f, Name: "shop"}, BinlogSpec{Set: fakeServer + ":2-3"})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if got := said(p.read()...); !slices.Equal(got, inserts(2, 3)) {
+	_, err = part.Plan(t.Context())
+	if _, ok := errors.AsType[*pipeline.GapError](err); !ok || !strings.Contains(err.Error(), "1 of the transactions were purged") || !strings.Contains(err.Error(), fakeServer+":3") {
+		t.Errorf("a part of it is gone: %v", err)
+	}
+	p := f.open(t, BinlogSpec{Set: fakeServer + ":3"})
+	if got := said(p.read()...); !slices.Equal(got, inserts(3, 3)) {
 		t.Errorf("what is left: %s", got)
 	}
 	var spec BinlogSpec

@@ -110,7 +110,6 @@ type logRead struct {
 	rows          int64 // in chunk
 	looked        int   // records since the last chunk
 	before, total int64 // offsets: of the ranges that are done, and of all
-	undecodable   string
 }
 
 func (r *logRead) partition(one LogRange) error {
