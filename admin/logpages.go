@@ -5,14 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/doubletap-cdc/doubletap/pipeline"
@@ -22,40 +17,9 @@ import (
 type OpenLog struct {
 	pipeline.History
 	Dir string // its folder; answers name it
-}
-
-// dirHeader names the folder of the log that an answer is about: another process
-// may have taken the port.
-const dirHeader = "Doubletap-Log"
-
-// addrFile is in the folder of an embedded log: the admin address of the process
-// that has it open, or had it last.
-const addrFile = "admin.addr"
-
-// TellAddr leaves the admin address of this process, which has the embedded log
-// in dir open, where AddrOf finds it: the port may be another one than configured.
-func TellAddr(dir, addr string) error {
-	if err := os.WriteFile(filepath.Join(dir, addrFile), []byte(addr+"\n"), 0o600); err != nil {
-		return fmt.Errorf("leave the admin address for replay: %w", err)
-	}
-	return nil
-}
-
-// AddrOf returns the address that TellAddr left in a folder, for a caller on the
-// same machine; "" where there is none.
-func AddrOf(dir string) string {
-	data, err := os.ReadFile(filepath.Join(dir, addrFile))
-	if err != nil {
-		return ""
-	}
-	host, port, err := net.SplitHostPort(strings.TrimSpace(string(data)))
-	if err != nil {
-		return ""
-	}
-	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	return net.JoinHostPort(host, port)
+	// Token is what callers must know, from MakeToken; where it is empty, nobody is
+	// answered.
+	Token string
 }
 
 // logAnswer is about how much of records or dead letters one answer of the log's
@@ -63,7 +27,8 @@ func AddrOf(dir string) string {
 const logAnswer = 1 << 20
 
 // logPages answer what is under /log/: what a replay reads of a log that this
-// process has open. Records hold rows, so nobody from elsewhere may.
+// process has open. Records hold rows, so nobody from elsewhere may, and nobody who
+// may not read the log's folder either.
 type logPages struct {
 	open func() *OpenLog
 }
@@ -86,43 +51,15 @@ func (p logPages) handle(mux *http.ServeMux) {
 				return
 			}
 			w.Header().Set(dirHeader, url.PathEscape(log.Dir))
+			if reason := log.refuseStranger(r); reason != "" {
+				problem(w, http.StatusUnauthorized, reason)
+				return
+			}
 			if err := page(w, r, log, r.URL.Query()); err != nil {
 				logProblem(w, err)
 			}
 		})
 	}
-}
-
-// refuseRemote returns why a request is not answered, "" where it comes from a
-// process of this machine. A name as the host may be anybody's, resolved to
-// here for a browser; and what a proxy passes on comes from elsewhere.
-func refuseRemote(r *http.Request) string {
-	const fix = "; run replay on the machine (or in the container) of this process"
-	caller, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return fmt.Sprintf("the log is shown to callers of this machine only, and %q is no address%s", r.RemoteAddr, fix)
-	}
-	own := false
-	if addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
-		to, err := netip.ParseAddrPort(addr.String())
-		own = err == nil && to.Addr().Unmap() == caller.Addr().Unmap()
-	}
-	if !own && !caller.Addr().Unmap().IsLoopback() {
-		return fmt.Sprintf("the log is shown to callers of this machine only, not to %v%s", caller.Addr(), fix)
-	}
-	for _, name := range []string{"Forwarded", "X-Forwarded-For", "Via"} {
-		if r.Header.Get(name) != "" {
-			return "the log is shown to callers of this machine only, not through a proxy" + fix
-		}
-	}
-	host := r.Host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	if _, err := netip.ParseAddr(host); err != nil && host != "localhost" {
-		return fmt.Sprintf("the log is shown by address only: ask 127.0.0.1, not %q", host)
-	}
-	return ""
 }
 
 // errAsked marks an error of the question.

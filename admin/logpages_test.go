@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -39,16 +40,19 @@ func logHandler(t *testing.T, records ...[]byte) (http.Handler, *bus.Embedded) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	open := &OpenLog{History: log.History(), Dir: dir}
+	open := &OpenLog{History: log.History(), Dir: dir, Token: testToken}
 	p := Pages{Registry: prometheus.NewRegistry(), Ready: NewReady("start"), Log: func() *OpenLog { return open }}
 	return p.Handler(), log
 }
+
+const testToken = "the test's token"
 
 // ask asks as a process of this machine does.
 func ask(t *testing.T, h http.Handler, path string, change func(*http.Request)) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), "GET", path, nil)
 	r.RemoteAddr, r.Host = "127.0.0.1:4711", "127.0.0.1:9090"
+	r.Header.Set(tokenHeader, testToken)
 	if change != nil {
 		change(r)
 	}
@@ -80,6 +84,9 @@ func TestLogPagesAreForThisMachine(t *testing.T) {
 		{"no address", func(r *http.Request) { r.RemoteAddr = "@" }, 403},
 		{"a proxy", func(r *http.Request) { r.Header.Set("X-Forwarded-For", "10.1.2.4") }, 403},
 		{"a name that was made to mean here", func(r *http.Request) { r.Host = "evil.example:9090" }, 403},
+		{"a proxy of this machine that adds nothing", func(r *http.Request) { r.Header.Del(tokenHeader) }, 401},
+		{"another token", func(r *http.Request) { r.Header.Set(tokenHeader, testToken+"x") }, 401},
+		{"a part of the token", func(r *http.Request) { r.Header.Set(tokenHeader, testToken[:5]) }, 401},
 		{"another method", func(r *http.Request) { r.Method = "POST" }, 405},
 	} {
 		for _, path := range []string{"/log/bounds", "/log/records?partition=0&from=0&until=1", "/log/dead?skip=0", "/log/offset?partition=0&time=2026-01-01T00:00:00Z"} {
@@ -87,7 +94,7 @@ func TestLogPagesAreForThisMachine(t *testing.T) {
 			if w.Code != c.code {
 				t.Errorf("%s: %s: %d %s", c.name, path, w.Code, w.Body)
 			}
-			if c.code == 403 && !strings.Contains(w.Body.String(), `"error"`) {
+			if (c.code == 401 || c.code == 403) && !strings.Contains(w.Body.String(), `"error"`) {
 				t.Errorf("%s: %s: does not say why: %s", c.name, path, w.Body)
 			}
 		}
@@ -158,6 +165,39 @@ func TestLogPagesBoundAnswers(t *testing.T) {
 	}
 	if w := ask(t, h, "/log/dead?skip=1", nil); strings.Count(w.Body.String(), `"letter"`) != 2 || !strings.Contains(w.Body.String(), `{"next":3,"end":true}`) {
 		t.Errorf("dead letters: %d, %.300s", w.Code, w.Body)
+	}
+}
+
+// The token is another one each time, is whole, and is for the folder's owner only.
+func TestMakeToken(t *testing.T) {
+	dir := t.TempDir()
+	first, err := MakeToken(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(dir, tokenFile), 0o644); err != nil { // somebody's mistake does not last
+		t.Fatal(err)
+	}
+	second, err := MakeToken(dir)
+	if err != nil || second == first || len(second) < 20 {
+		t.Fatalf("%q and then %q, %v", first, second, err)
+	}
+	info, err := os.Stat(filepath.Join(dir, tokenFile))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, tokenFile)); err != nil || strings.TrimSpace(string(text)) != second {
+		t.Errorf("the file holds %q, %v", text, err)
+	}
+	if all, err := os.ReadDir(dir); err != nil || len(all) != 1 {
+		t.Errorf("the folder holds %v, %v", all, err)
+	}
+	if token, err := MakeToken(dir + "/missing"); !errors.Is(err, os.ErrNotExist) || token != "" {
+		t.Errorf("no folder: %q, %v", token, err)
+	}
+	h := (&Pages{Registry: prometheus.NewRegistry(), Ready: NewReady("start"), Log: func() *OpenLog { return &OpenLog{Dir: dir} }}).Handler()
+	if w := ask(t, h, "/log/bounds", func(r *http.Request) { r.Header.Set(tokenHeader, "") }); w.Code != 401 {
+		t.Errorf("without any token: %d %s", w.Code, w.Body)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +40,23 @@ func NewClient(addr func() string, dir string, hooks pipeline.Hooks) *Client {
 
 // dirHeader names the folder of the log that an answer is about.
 const dirHeader = "Doubletap-Log"
+
+// The process leaves a token in the log's folder when it opens the log, and answers
+// those who know it.
+const (
+	tokenHeader = "Doubletap-Token"
+	tokenFile   = "admin.token"
+)
+
+// token returns the token of the process that has the log open now; "" where there
+// is none: that process says what it wants.
+func (c *Client) token() (string, error) {
+	text, err := os.ReadFile(filepath.Join(c.dir, tokenFile))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("read what proves that this process may read the log (run replay as the invalidator's user): %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
 
 const (
 	clientTimeout = 20 * time.Second // for one answer, which is small
@@ -202,6 +220,11 @@ func (c *Client) askOnce(ctx context.Context, path string, q url.Values, take fu
 	if err != nil {
 		return fmt.Errorf("%w: %w: %w", errRefused, pipeline.ErrFatal, err)
 	}
+	token, err := c.token()
+	if err != nil {
+		return err
+	}
+	r.Header.Set(tokenHeader, token)
 	res, err := c.http.Do(r)
 	if err != nil {
 		return err
@@ -230,11 +253,11 @@ func (c *Client) askOnce(ctx context.Context, path string, q url.Values, take fu
 		no.Error = "no reason is given: it may be another program"
 	}
 	err = fmt.Errorf("%s%s answered %s: %s", base, path, res.Status, no.Error)
-	switch res.StatusCode {
-	case http.StatusGone:
+	switch code := res.StatusCode; {
+	case code == http.StatusGone:
 		return fmt.Errorf("%w: %w: %w", errRefused, pipeline.ErrFatal, &pipeline.LogGapError{From: no.From, Start: no.Start})
-	case http.StatusForbidden, http.StatusBadRequest, http.StatusMethodNotAllowed:
+	case code == http.StatusForbidden, code == http.StatusBadRequest, code == http.StatusMethodNotAllowed, code == http.StatusUnauthorized && !c.met.Load():
 		return fmt.Errorf("%w: %w: %w", errRefused, pipeline.ErrFatal, err)
 	}
-	return err // 404 while it starts or ends, 5xx
+	return err // 404 while it starts or ends, 401 where it has made a new token since, 5xx
 }

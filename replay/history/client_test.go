@@ -37,8 +37,13 @@ func embedded(t *testing.T) (*bus.Embedded, string) {
 }
 
 // pages answer as a process that has the log open.
-func pages(h pipeline.History, dir string) http.Handler {
-	open := &admin.OpenLog{History: h, Dir: dir}
+func pages(t *testing.T, h pipeline.History, dir string) http.Handler {
+	t.Helper()
+	token, err := admin.MakeToken(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := &admin.OpenLog{History: h, Dir: dir, Token: token}
 	p := admin.Pages{Registry: prometheus.NewRegistry(), Ready: admin.NewReady("start"), Log: func() *admin.OpenLog { return open }}
 	return p.Handler()
 }
@@ -54,7 +59,7 @@ func clientOf(t *testing.T, h http.Handler, dir string, hooks pipeline.Hooks) *C
 func TestClientPassesTheSuite(t *testing.T) {
 	pipelinetest.RunHistory(t, func(t *testing.T) pipelinetest.HistoryUnderTest {
 		e, dir := embedded(t)
-		c := clientOf(t, pages(e.History(), dir), dir, pipeline.Hooks{})
+		c := clientOf(t, pages(t, e.History(), dir), dir, pipeline.Hooks{})
 		return pipelinetest.HistoryUnderTest{History: c, Publisher: e.Publisher(), Dead: e.DeadLetters()}
 	})
 }
@@ -71,19 +76,24 @@ func TestClientSaysWhatToDo(t *testing.T) {
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
+	logPages := pages(t, e.History(), dir)
 	for _, c := range []struct {
 		name   string
 		client *Client
 		want   string
 	}{
 		{"nobody listens", NewClient(func() string { return nobody }, dir, pipeline.Hooks{}), "start the invalidator"},
-		{"another log", clientOf(t, pages(e.History(), other), dir, pipeline.Hooks{}), "not the one in " + dir},
+		{"another log", clientOf(t, pages(t, e.History(), other), dir, pipeline.Hooks{}), "not the one in " + dir},
 		{"another program", clientOf(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{}") }), dir, pipeline.Hooks{}), "another program"},
 		{"it has none", clientOf(t, http.NotFoundHandler(), dir, pipeline.Hooks{}), "404"},
 		{"a proxy between", clientOf(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			r.Header.Set("X-Forwarded-For", "10.1.2.3")
-			pages(e.History(), dir).ServeHTTP(w, r)
+			logPages.ServeHTTP(w, r)
 		}), dir, pipeline.Hooks{}), "callers of this machine"},
+		{"a user who cannot read the token", clientOf(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			r.Header.Del(tokenHeader)
+			logPages.ServeHTTP(w, r)
+		}), dir, pipeline.Hooks{}), "run it as a user who can"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for what, call := range map[string]func() error{
@@ -128,17 +138,19 @@ func TestClientIsPatient(t *testing.T) {
 		append1(t, e.Publisher(), 0, []byte(strings.Repeat(string(rune('a'+i)), 100_000)))
 	}
 	var asked, retries atomic.Int64
-	inner := pages(e.History(), dir)
+	var inner atomic.Value
+	inner.Store(pages(t, e.History(), dir))
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch asked.Add(1) {
 		case 2, 6:
+			inner.Store(pages(t, e.History(), dir)) // with another token, as after a restart
 			http.Error(w, "starting", http.StatusServiceUnavailable)
 		case 3:
 			w = &cut{w, 300_000}
 		case 5:
 			w = &cut{w, 20}
 		}
-		inner.ServeHTTP(w, r)
+		inner.Load().(http.Handler).ServeHTTP(w, r)
 	}))
 	defer server.Close()
 	addr := func() string {
@@ -175,7 +187,7 @@ func TestClientEnds(t *testing.T) {
 	e, dir := embedded(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	broken := atomic.Bool{}
-	inner := pages(e.History(), dir)
+	inner := pages(t, e.History(), dir)
 	c := clientOf(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if broken.Load() {
 			cancel()

@@ -59,7 +59,7 @@ func places(t *testing.T, run func(t *testing.T, p place)) {
 	})
 	t.Run("embedded in another process", func(t *testing.T) {
 		e, dir := embedded(t)
-		run(t, place{clientOf(t, pages(e.History(), dir), dir, pipeline.Hooks{}), e.Publisher(), e.DeadLetters()})
+		run(t, place{clientOf(t, pages(t, e.History(), dir), dir, pipeline.Hooks{}), e.Publisher(), e.DeadLetters()})
 	})
 }
 

@@ -20,7 +20,11 @@ func (a *App) openEmbedded() (*bus.Embedded, error) {
 // showLog lets replay, verify and explain ask this process for what it has open.
 func (a *App) showLog(log *bus.Embedded) {
 	dir := a.Config.Log.Embedded.Dir
-	a.openLog.Store(&admin.OpenLog{History: log.History(), Dir: dir})
+	token, err := admin.MakeToken(dir)
+	if err != nil {
+		a.Log.Warn("replay cannot read the log while this process has it open", "err", err)
+	}
+	a.openLog.Store(&admin.OpenLog{History: log.History(), Dir: dir, Token: token})
 	if err := admin.TellAddr(dir, a.listening); err != nil {
 		a.Log.Warn("replay has to be told the admin address", "err", err)
 	}
