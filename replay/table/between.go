@@ -13,8 +13,10 @@ import (
 )
 
 // between is a walk, and then the binlog of its time. It takes what the source
-// shows before the first chunk (low), and what it has written after the last
-// (high); what is in high and not in low was committed while the walk went on.
+// shows before the walk is planned (low), and what it has written after the last
+// chunk (high); what is in high and not in low was committed since the plan. Not
+// since the first chunk: the plan fixes the ends of the walk, and between the two
+// somebody is asked whether to go on, and a process may be killed for days.
 //
 // Netflix's DBLog takes such marks around each chunk, to tell rows that it must
 // leave out of the chunk, since a newer change of them is in the log: its output
@@ -25,6 +27,7 @@ type between struct {
 	deps  Deps
 	first replay.Source
 	scope pipeline.Scope // of the table
+	low   **string       // in the spec of first, which its plan keeps
 }
 
 // betweenCursor is what its replay.Cursor holds. High is empty during the walk.
@@ -40,21 +43,32 @@ type betweenCursor struct {
 const walked = 0.95
 
 // Plan implements replay.Source.
-func (b *between) Plan(ctx context.Context) (replay.Plan, error) { return b.first.Plan(ctx) }
+func (b *between) Plan(ctx context.Context) (replay.Plan, error) {
+	view, err := b.deps.view(ctx)
+	if err != nil {
+		return replay.Plan{}, err
+	}
+	low := view.Shown.String()
+	*b.low = &low
+	p, err := b.first.Plan(ctx)
+	if err == nil {
+		p.What = append(p.What, "then the binlog, from this plan to the end of that")
+	}
+	return p, err
+}
 
 // Read implements replay.Source.
 func (b *between) Read(ctx context.Context, from replay.Cursor, fn func(context.Context, replay.Chunk) error) error {
 	var at betweenCursor
-	if from != "" {
+	switch {
+	case from != "":
 		if err := json.Unmarshal([]byte(from), &at); err != nil {
 			return fmt.Errorf("go on with a walk from %q: %w", from, err)
 		}
-	} else {
-		view, err := b.deps.view(ctx)
-		if err != nil {
-			return err
-		}
-		at.Low = view.Shown.String()
+	case *b.low == nil:
+		return errors.New("read a table and the binlog of that time: it was not planned")
+	default:
+		at.Low = **b.low
 	}
 	if at.High == "" {
 		err := b.first.Read(ctx, at.Walk, func(ctx context.Context, c replay.Chunk) error {

@@ -53,11 +53,14 @@ type Spec struct {
 	Where string `json:"where,omitempty"`
 	// Whole deletes every key that depends on the table instead of walking it.
 	Whole bool `json:"whole,omitempty"`
-	// Between replays the binlog of the time of the walk after it: for when no live
-	// pipeline with the same key schema runs.
+	// Between replays the binlog of the time since the plan after the walk: for when
+	// no live pipeline with the same key schema runs.
 	Between bool `json:"between,omitempty"`
 	// Chunk is how many rows are read at once; 0 is DefaultChunk.
 	Chunk int `json:"chunk,omitempty"`
+	// Low is what the source showed before Plan looked at the table, with Between;
+	// nil before.
+	Low *string `json:"low,omitempty"`
 	// Fixed is what Plan found; nil before.
 	Fixed *Fixed `json:"fixed,omitempty"`
 }
@@ -90,7 +93,7 @@ func Open(d Deps, spec Spec) (replay.Source, error) {
 	}
 	w := &walk{deps: d, spec: spec}
 	if spec.Between {
-		return &between{deps: d, first: w, scope: pipeline.TableScope(spec.DB, spec.Table)}, nil
+		return &between{deps: d, first: w, scope: pipeline.TableScope(spec.DB, spec.Table), low: &w.spec.Low}, nil
 	}
 	return w, nil
 }
@@ -196,9 +199,6 @@ func (w *walk) what(t *table, columns []string) []string {
 		}
 		what = append(what, fmt.Sprintf("%s; replayed are those with (%s); times in it are UTC, and now is %s",
 			how, w.spec.Where, time.Unix(f.Now, 0).UTC().Format(time.DateTime)))
-	}
-	if w.spec.Between {
-		what = append(what, "then the binlog from before the first chunk to behind the last")
 	}
 	return what
 }

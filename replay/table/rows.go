@@ -24,8 +24,9 @@ type RowsSpec struct {
 	// the line as it is. Empty lines are left out, and so is a first line of the
 	// columns' names. The file must stay until the replay is over.
 	File string `json:"file"`
-	// Between is as in Spec.
-	Between bool `json:"between,omitempty"`
+	// Between and Low are as in Spec.
+	Between bool    `json:"between,omitempty"`
+	Low     *string `json:"low,omitempty"`
 	// Key is what Plan found: the index by which rows are looked up.
 	Key string `json:"key,omitempty"`
 }
@@ -43,7 +44,7 @@ func OpenRows(d Deps, spec RowsSpec) (replay.Source, error) {
 	}
 	s := &given{deps: d, spec: spec}
 	if spec.Between {
-		return &between{deps: d, first: s, scope: pipeline.TableScope(spec.DB, spec.Table)}, nil
+		return &between{deps: d, first: s, scope: pipeline.TableScope(spec.DB, spec.Table), low: &s.spec.Low}, nil
 	}
 	return s, nil
 }
@@ -110,7 +111,7 @@ func (g *given) Plan(ctx context.Context) (p replay.Plan, err error) {
 	}
 	p.What = []string{fmt.Sprintf("table %s.%s: %d rows, looked up by its key %s (%s)", g.table.db, g.table.name, p.Rows, g.spec.Key, strings.Join(g.table.key.names(), ", "))}
 	if len(g.others) > 0 {
-		p.Warnings = []string{fmt.Sprintf("Keys of rule %s hold columns beside the key %s: where a row no longer exists, they cannot be known, and neither can keys of former values. They are counted; -whole deletes them all.",
+		p.Warnings = []string{fmt.Sprintf("Keys of rule %s hold columns beside the key %s: where a row no longer exists, they cannot be known, and neither can keys of former values. Such rows are counted; replay table -whole deletes the keys.",
 			strings.Join(g.others, ", "), g.spec.Key)}
 	}
 	p.Fixed, err = json.Marshal(g.spec)
