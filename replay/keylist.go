@@ -20,9 +20,13 @@ import (
 // MaxKey is the longest key that a list may name, in bytes.
 const MaxKey = 64 << 10
 
+// byteOrderMark is what some editors begin a file with.
+const byteOrderMark = "\ufeff"
+
 // KeyListSpec says which list of keys is replayed.
 type KeyListSpec struct {
-	// Path is a file of Redis keys, one per line. A line ends with \n or \r\n.
+	// Path is a file of Redis keys in UTF-8, one per line. A line ends with \n or
+	// \r\n. A byte order mark is no part of the first key.
 	Path string `json:"path"`
 	// Chunk is how many keys go at once; 0 is 5000.
 	Chunk int `json:"chunk,omitempty"`
@@ -179,7 +183,7 @@ func (l *KeyList) lines(ctx context.Context, at keyListCursor, fn func(key strin
 	if _, err := f.Seek(at.Offset, io.SeekStart); err != nil {
 		return fmt.Errorf("read the list of keys: %w", err)
 	}
-	in := bufio.NewReaderSize(f, MaxKey+2)
+	in := bufio.NewReaderSize(f, MaxKey+len(byteOrderMark)+len("\r\n"))
 	for {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -196,6 +200,9 @@ func (l *KeyList) lines(ctx context.Context, at keyListCursor, fn func(key strin
 		}
 		at.Line++
 		key := strings.TrimSuffix(strings.TrimSuffix(string(line), "\n"), "\r")
+		if at.Line == 1 {
+			key = strings.TrimPrefix(key, byteOrderMark)
+		}
 		switch {
 		case len(key) > MaxKey:
 			return l.refuse(at.Line, "longer than "+strconv.Itoa(MaxKey)+" bytes")

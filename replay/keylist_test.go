@@ -24,7 +24,7 @@ func writeList(t *testing.T, text string) string {
 
 func TestKeyList(t *testing.T) {
 	long := strings.Repeat("k", MaxKey)
-	path := writeList(t, "item:1\n\nitem 2 \r\n  item:3\n\n"+long+"\r\nitem:*\nlast")
+	path := writeList(t, "\ufeffitem:1\n\nitem 2 \r\n  item:3\n\n"+long+"\r\nitem:*\nlast")
 	want := []string{"item:1", "item 2 ", "  item:3", long, "item:*", "last"}
 	l := &KeyList{KeyListSpec: KeyListSpec{Path: path, Chunk: 3}, Name: "shop", Schema: "8f2b",
 		GTIDs: func(context.Context) (string, error) { return uuid + ":1-9", nil }}
@@ -83,6 +83,17 @@ func TestKeyListRefuses(t *testing.T) {
 	}
 	if _, err := (&KeyList{KeyListSpec: KeyListSpec{Path: filepath.Join(t.TempDir(), "no")}}).Plan(t.Context()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: %v", err)
+	}
+}
+
+// TestKeyListLongBehindAMark: a byte order mark does not count for the length.
+func TestKeyListLongBehindAMark(t *testing.T) {
+	long := strings.Repeat("k", MaxKey)
+	l := &KeyList{KeyListSpec: KeyListSpec{Path: writeList(t, "\ufeff"+long+"\r\n\ufeffkept")}}
+	var got []string
+	err := l.Read(t.Context(), "", func(_ context.Context, c Chunk) error { got = append(got, c.Events[0].Keys...); return nil })
+	if err != nil || !slices.Equal(got, []string{long, "\ufeffkept"}) {
+		t.Errorf("%d keys: %v", len(got), err)
 	}
 }
 

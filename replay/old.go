@@ -83,6 +83,9 @@ func (o *oldKeys) chunk(events []pipeline.Event, has keySet, debt *owed) *pipeli
 		before, patterns := len(extra), o.sweeps(e.Scopes)
 		for j := range e.Tables {
 			patterns = append(patterns, o.table(&e.Tables[j], has, extra)...)
+			if o.blind {
+				patterns = append(patterns, o.unchanged(&e.Tables[j], has, extra)...)
+			}
 		}
 		if len(extra) > before {
 			from = append(from, e.GTID)
@@ -124,6 +127,52 @@ func (o *oldKeys) table(t *pipeline.TableRows, has, extra keySet) (patterns []st
 		}
 	}
 	return patterns
+}
+
+// unchanged adds the keys of rows that nobody changed, of rules whose condition
+// asks for a change: it has no answer, and the keys are made whatever it says, as
+// the source does by today's schema. It returns the patterns of rules whose keys
+// could not be built.
+func (o *oldKeys) unchanged(t *pipeline.TableRows, has, extra keySet) (patterns []string) {
+	table := o.schema.Table(t.DB, t.Table)
+	if table == nil {
+		return nil
+	}
+	for _, r := range table.Rules() {
+		if !r.ComparesImages() || o.gone[r] {
+			continue // one that is gone is swept
+		}
+		if !o.every(r, t, has, extra) {
+			patterns = append(patterns, r.Pattern())
+		}
+	}
+	return patterns
+}
+
+// every adds the keys of all rows that have no image before, by one rule. It says
+// whether all of them could be built.
+func (o *oldKeys) every(r *keys.Rule, t *pipeline.TableRows, has, extra keySet) bool {
+	columns, all := r.KeyColumns(), true
+	for _, row := range t.Rows {
+		if row.Before != nil {
+			continue // a change, which the condition is about
+		}
+		args, skipped := make([]any, len(columns)), false
+		for i, c := range columns {
+			at := slices.IndexFunc(t.Columns, func(have string) bool { return strings.EqualFold(have, c) })
+			if at < 0 || at >= len(row.After) || row.After[at].Kind == keys.Absent {
+				return false
+			}
+			args[i], skipped = row.After[at], skipped || row.After[at].Kind == keys.Null
+		}
+		key, err := o.schema.Key(r.Name(), args...)
+		if err != nil {
+			all = all && skipped // no key for NULL
+		} else if _, ok := has[key]; !ok {
+			extra[key] = struct{}{}
+		}
+	}
+	return all
 }
 
 func (d *owed) add(patterns ...string) {

@@ -27,9 +27,14 @@ func TestOldKeys(t *testing.T) {
 		kind    = `{name: kind, table: shop.item, key: "kind:{kind}"}`
 		nulled  = `{name: kind, table: shop.item, key: "kind:{kind}", null: "!none"}`
 		renamed = `{name: by_sku, table: shop.item, key: "sku:{sku}"}`
+		moved   = `{name: sku, table: shop.item, key: "sku:{sku}", when: "op == 'update' && before.sku != after.sku"}`
+		few     = `{name: sku, table: shop.item, key: "sku:{sku}", when: "id > 5"}`
+		grown   = `{name: size, table: shop.item, key: "size:{size}", when: "op == 'update'"}`
 		shards  = `{name: sku, table: "shop*.item", key: "sku:{sku}"}`
 	)
 	events := []pipeline.Event{update(uuid+":7", "1", "a", "b"), update(uuid+":8", "2", "b", "b")}
+	walked := []pipeline.Event{update(uuid+":7", "1", "a", "b"), update(uuid+":8", "2", "c", "d")}
+	walked[0].Tables[0].Rows[0].Before = nil
 	everything := []pipeline.Event{{Kind: pipeline.KindInvalidate, Source: "shop", GTID: uuid + ":9", Scopes: []pipeline.Scope{pipeline.Everything}}}
 	for _, c := range []struct {
 		name       string
@@ -53,6 +58,13 @@ func TestOldKeys(t *testing.T) {
 		{"other tables", []string{itemRule, shards}, []string{itemRule, bySKU}, false, events, "", "", ""},
 		{"blind: a rule that has gone", []string{itemRule, bySKU}, []string{itemRule}, true, events, "", "", ""},
 		{"blind: only when: differs", []string{itemRule, bySKU}, []string{itemRule, `{name: sku, table: shop.item, key: "sku:{sku}", when: "id > 5"}`}, true, events, "sku:a sku:b", uuid + ":7", ""},
+		{"a condition on a change", []string{itemRule, moved}, []string{itemRule, few}, false, walked, "sku:c sku:d", uuid + ":8", ""},
+		{"blind: a condition on a change", []string{itemRule, moved}, []string{itemRule, few}, true, walked, "sku:b sku:c sku:d", uuid + ":7-8", ""},
+		{"blind: a condition on a change, today none", []string{itemRule, moved}, []string{itemRule, bySKU}, true, walked, "", "", ""},
+		{"blind: a condition on a change, a rule that has gone", []string{itemRule, moved}, []string{itemRule}, true, walked, "", "", ""},
+		{"blind: a condition on a change, a column that is missing", []string{itemRule, grown}, []string{itemRule, `{name: size, table: shop.item, key: "size:{size}", when: "id > 5"}`}, true, walked[:1], "", "", "size:*"},
+		{"blind: a condition on a change, no key for NULL", []string{itemRule, `{name: kind, table: shop.item, key: "kind:{kind}", when: "op == 'update'"}`},
+			[]string{itemRule, `{name: kind, table: shop.item, key: "kind:{kind}", when: "id > 5"}`}, true, walked[:1], "", "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			old, today := parse(t, c.old...), parse(t, c.today...)

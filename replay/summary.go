@@ -33,7 +33,12 @@ type Summary struct {
 	// (the rate was still growing).
 	PacedSeconds map[string]float64 `json:"paced_seconds,omitempty"`
 	DeadLetters  int64              `json:"dead_letters"`
-	OldPatterns  []string           `json:"old_patterns,omitempty"` // globs of the old schema that were swept
+	// RowsGone is how many of the rows that were asked for by their primary keys no
+	// longer exist, while some rule's keys hold more than that: those keys stay,
+	// unless everything of the table is deleted. The caller of Run.Do sets it: only
+	// the source knows.
+	RowsGone    int64    `json:"rows_gone,omitempty"`
+	OldPatterns []string `json:"old_patterns,omitempty"` // globs of the old schema that were swept
 }
 
 func (r *Run) summary(err error) Summary {
