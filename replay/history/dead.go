@@ -201,6 +201,7 @@ type deadRead struct {
 	chunk  replay.Chunk
 	looked int
 	ended  bool
+	shown  shownBy
 }
 
 func (r *deadRead) letter(n int64, letter pipeline.DeadLetter) error {
@@ -235,5 +236,8 @@ func (r *deadRead) hand() error {
 		c.Done = max(0, min(1, float64(r.at.Next-r.s.spec.Skip)/float64(r.s.spec.Count)))
 	}
 	r.chunk, r.looked = replay.Chunk{}, 0
+	if err := r.shown.name(r.ctx, r.s.LogDeps, c.Events); err != nil {
+		return err
+	}
 	return r.fn(r.ctx, c)
 }

@@ -17,7 +17,9 @@ func (f *lackFinder) found() (all []Lack) {
 		said := map[tableName]bool{}
 		for _, r := range f.schema.Rules() {
 			db, table := r.TableGlob()
-			if ep.rules[r] || said[tableName{db, table}] || f.oldHas(hash, db, table) {
+			// Events of one table say nothing about the others that a glob stands for.
+			named := ep.rules[r] && !isGlob(db+table)
+			if named || said[tableName{db, table}] || f.oldHas(hash, db, table) {
 				continue
 			}
 			said[tableName{db, table}] = true
@@ -34,7 +36,7 @@ func (f *lackFinder) oldHas(hash, db, table string) bool {
 	if f.old == nil || f.old.Hash() != hash {
 		return false
 	}
-	if !strings.ContainsAny(db+table, `*?\`) && f.old.Table(db, table) != nil {
+	if !isGlob(db+table) && f.old.Table(db, table) != nil {
 		return true
 	}
 	return slices.ContainsFunc(f.old.Rules(), func(r *keys.Rule) bool {
@@ -42,6 +44,9 @@ func (f *lackFinder) oldHas(hash, db, table string) bool {
 		return oldDB == db && oldTable == table
 	})
 }
+
+// isGlob says whether a name of a rule's table stands for several.
+func isGlob(name string) bool { return strings.ContainsAny(name, `*?\`) }
 
 func (f *lackFinder) tableLacks() (all []Lack) {
 	for _, name := range slices.SortedFunc(maps.Keys(f.tables), func(a, b tableName) int {

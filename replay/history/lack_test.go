@@ -52,7 +52,10 @@ func TestLacks(t *testing.T) {
 		}, LogSpec{}, []Lack{
 			{DB: "shop", Table: "item", Columns: []string{"sku", "id"}, Events: 2, Schema: "old", Set: set(5, 7)},
 			{DB: "shop", Table: "orders_2", Columns: []string{"id"}, Events: 1, Schema: "old", Set: testUUID + ":8"},
+			{DB: "shop", Table: "orders_*", Events: 4, Schema: "old", Set: set(5, 8), After: set(1, 4)},
 		}},
+		{"one of the tables of a glob", []string{progressed(4, today), event(6, "old", "item", "id", "sku"), event(7, "old", "orders_1", "id"), progressed(8, "old"), progressed(9, today)},
+			LogSpec{}, []Lack{{DB: "shop", Table: "orders_*", Events: 2, Schema: "old", Set: set(1, 8), After: set(1, 4)}}},
 		{"a table that was not published", []string{
 			event(3, today, "orders_1", "id"), progressed(4, today), event(6, "old", "item", "id", "sku"), progressed(8, "old"), event(9, "old", "item", "id", "sku"), progressed(12, "old"),
 			progressed(13, today), event(20, today, "orders_1", "id"),
@@ -110,7 +113,7 @@ func TestLacksOfAKnownSchema(t *testing.T) {
 		"item shop.orders_* ": "version: 1\nkeys:\n  - name: some\n    table: shop.orders_1\n    key: \"was:{id}\"\n",
 	} {
 		old := parseSchema(t, text)
-		log := &memoryLog{records: []string{progressed(1, old.Hash()), event(2, old.Hash(), "item", "id", "sku"), progressed(3, old.Hash())}}
+		log := &memoryLog{records: []string{progressed(1, old.Hash()), event(2, old.Hash(), "item", "id", "sku"), event(3, old.Hash(), "orders_1", "id"), progressed(4, old.Hash())}}
 		s, err := OpenLog(LogDeps{Log: log, Schema: schema, Old: old}, LogSpec{})
 		planLog(t, s, err)
 		got := "item"

@@ -22,6 +22,7 @@ type LogSource struct {
 	LogDeps
 	spec  LogSpec
 	lacks []Lack
+	only  []pipeline.Scope
 }
 
 // OpenLog returns a source that replays records of the log. It does not connect.
@@ -50,6 +51,11 @@ func OpenLog(d LogDeps, spec LogSpec) (*LogSource, error) {
 // Lacks returns what the events of the range do not hold, though today's schema
 // needs it, as the last Plan found it.
 func (s *LogSource) Lacks() []Lack { return s.lacks }
+
+// Only returns what the range invalidates and no binlog of its time holds, as the
+// last Plan found it: everything for records that cannot be decoded, and what the
+// tailer invalidated by itself (after a gap, at its first start).
+func (s *LogSource) Only() []pipeline.Scope { return s.only }
 
 // inTime says whether an event is one of the time range, or may be.
 func (s *LogSource) inTime(e *pipeline.Event) bool {
@@ -110,6 +116,7 @@ type logRead struct {
 	rows          int64 // in chunk
 	looked        int   // records since the last chunk
 	before, total int64 // offsets: of the ranges that are done, and of all
+	shown         shownBy
 }
 
 func (r *logRead) partition(one LogRange) error {
@@ -164,5 +171,8 @@ func (r *logRead) hand(one LogRange) error {
 		c.Done = float64(r.before+r.at.At-one.From) / float64(r.total)
 	}
 	r.chunk, r.rows, r.looked = replay.Chunk{}, 0, 0
+	if err := r.shown.name(r.ctx, r.s.LogDeps, c.Events); err != nil {
+		return err
+	}
 	return r.fn(r.ctx, c)
 }

@@ -1,11 +1,14 @@
 package history
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/doubletap-cdc/doubletap/pipeline"
@@ -37,7 +40,7 @@ func (s *LogSource) Plan(ctx context.Context) (replay.Plan, error) {
 			return replay.Plan{}, explainGap(r.Partition, err)
 		}
 	}
-	s.lacks = c.lacks.found()
+	s.lacks, s.only = c.lacks.found(), c.onlyHere()
 	p := replay.Plan{Rows: c.rows, What: s.describe(&c), Warnings: c.warnings()}
 	for _, l := range s.lacks {
 		p.Warnings = append(p.Warnings, l.String())
@@ -158,6 +161,7 @@ type logCount struct {
 	undecodable           int64
 	whole                 int64 // invalidations of tables
 	everything            int64 // among them, of all
+	untimed               map[pipeline.Scope]bool
 	lacks                 *lackFinder
 }
 
@@ -222,8 +226,38 @@ func (s *LogSource) lookAt(m pipeline.Message, c *logCount) {
 				c.everything++
 			}
 		}
+		if e.CommittedAt.IsZero() {
+			c.noTime(e)
+		}
 		c.lacks.event(e)
 	}
+}
+
+// maxUntimed bounds the tables that are kept one by one.
+const maxUntimed = 1000
+
+// noTime takes an event that was committed at no time: the tailer made it, for a
+// gap or at its first start, and the binlog has nothing of it.
+func (c *logCount) noTime(e *pipeline.Event) {
+	if c.untimed == nil {
+		c.untimed = map[pipeline.Scope]bool{}
+	}
+	if len(e.Scopes) == 0 || len(e.Tables)+len(e.Keys)+len(e.Patterns) > 0 || len(c.untimed) > maxUntimed {
+		c.untimed[pipeline.Everything] = true
+	}
+	for _, s := range e.Scopes {
+		c.untimed[s] = true
+	}
+}
+
+// onlyHere returns what a replay of the binlog would leave out.
+func (c *logCount) onlyHere() []pipeline.Scope {
+	if c.undecodable > 0 || c.untimed[pipeline.Everything] || len(c.untimed) > maxUntimed {
+		return []pipeline.Scope{pipeline.Everything}
+	}
+	return slices.SortedFunc(maps.Keys(c.untimed), func(a, b pipeline.Scope) int {
+		return cmp.Or(strings.Compare(a.DB, b.DB), strings.Compare(a.Table, b.Table))
+	})
 }
 
 func (s *LogSource) describe(c *logCount) []string {

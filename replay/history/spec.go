@@ -1,6 +1,7 @@
 package history
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,6 +55,11 @@ type LogDeps struct {
 	// tables are kept, and it is known what was published under it. May be nil.
 	Old  *keys.Schema
 	Name string // the source's name in events that are made here
+	// GTIDs, if not nil, returns the transactions that the source may show now, and
+	// blocks until it says: second deletes for what names no transaction wait until
+	// every server that fills read from shows these. Without it they come after the
+	// fixed delay.
+	GTIDs func(context.Context) (string, error)
 }
 
 func (d LogDeps) check() error {
@@ -63,12 +69,31 @@ func (d LogDeps) check() error {
 	return nil
 }
 
-// invalidation is an event in place of records that cannot be decoded. It names
-// no transaction, so second deletes wait for all there are.
+// invalidation is an event in place of records that cannot be decoded.
 func (d LogDeps) invalidation(scopes []pipeline.Scope, reason string) pipeline.Event {
 	return pipeline.Event{
 		Version: pipeline.Version, Kind: pipeline.KindInvalidate, Source: d.Name, Schema: d.Schema.Hash(), Scopes: scopes, Reason: reason,
 	}
+}
+
+// shownBy gives events that name no transaction all that the source may show, of
+// which theirs are: they were committed before the replay began. The source is
+// asked once for all of them.
+type shownBy struct{ all string }
+
+func (s *shownBy) name(ctx context.Context, d LogDeps, events []pipeline.Event) (err error) {
+	for i := range events {
+		if events[i].GTID != "" || d.GTIDs == nil {
+			continue
+		}
+		if s.all == "" {
+			if s.all, err = d.GTIDs(ctx); err != nil {
+				return fmt.Errorf("ask the source for its transactions: %w", err)
+			}
+		}
+		events[i].GTID = s.all
+	}
+	return nil
 }
 
 // trim leaves out what no rule is about; ok is false where nothing is left.
