@@ -27,7 +27,7 @@ func (r *Redis) Post(ctx context.Context, w pipeline.Watermark, trusted time.Dur
 	if err != nil {
 		return err
 	}
-	trust, err := json.Marshal(watermark.Trust{Untrusted: append([]string{}, w.Untrusted...), Out: w.Out})
+	trust, err := json.Marshal(watermark.Trust{Untrusted: append([]string{}, w.Untrusted...), Out: w.Out, Schema: w.Schema})
 	if err != nil {
 		return err
 	}

@@ -72,11 +72,11 @@ func TestPost(t *testing.T) {
 			want(map[string]string{"0": `{"partitions":8,"first":"","second":""}`, "trusted 0": `{"untrusted":[]}`})
 
 			const a, b = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-7:9", "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5"
-			post(pipeline.Watermark{Partition: 7, First: a, Second: b, Untrusted: []string{"*"}}, time.Hour)
+			post(pipeline.Watermark{Partition: 7, First: a, Second: b, Untrusted: []string{"*"}, Schema: "00112233aabbccdd"}, time.Hour)
 			post(pipeline.Watermark{Partition: 0, First: b, Untrusted: []string{"item", `"q"`}}, 90*time.Second)
 			want(map[string]string{
 				"0": `{"partitions":8,"first":"` + b + `","second":""}`, "trusted 0": `{"untrusted":["item","\"q\""]}`,
-				"7": `{"partitions":8,"first":"` + a + `","second":"` + b + `"}`, "trusted 7": `{"untrusted":["*"]}`,
+				"7": `{"partitions":8,"first":"` + a + `","second":"` + b + `"}`, "trusted 7": `{"untrusted":["*"],"schema":"00112233aabbccdd"}`,
 			})
 			if ttl, err := c.read.PTTL(t.Context(), "doubletap:{shop-1}:trusted:0").Result(); err != nil || ttl > 90*time.Second || ttl < 60*time.Second {
 				t.Errorf("trusted for %v, %v", ttl, err)

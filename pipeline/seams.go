@@ -240,6 +240,8 @@ type Watermark struct {
 	// Out holds the identities of the servers that second deletes go on without:
 	// fills must not read from them. "*" stands for one that nobody could ask.
 	Out []string
+	// Schema is the Hash of the key schema by which the keys were made.
+	Schema string
 }
 
 // Watermarks shows watermarks to applications. The implementation is in package

@@ -138,7 +138,7 @@ func (p *poster) watermark() (m Watermark, ok bool) {
 	}
 	p.first.follow(first, from)
 	p.second.follow(second, owed.Second)
-	m = Watermark{Source: first.source, Partition: first.partition, Partitions: first.partitions}
+	m = Watermark{Source: first.source, Partition: first.partition, Partitions: first.partitions, Schema: p.Schema.Hash()}
 	if p.first.done != nil {
 		m.First = p.first.done.gtids
 	}

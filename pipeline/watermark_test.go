@@ -134,7 +134,7 @@ func TestWatermark(t *testing.T) {
 		}
 		g.progress(1000)
 		g.after(3200 * time.Millisecond)
-		want := pipeline.Watermark{Source: "shop", Partition: 2, Partitions: 4, First: upTo(1000)}
+		want := pipeline.Watermark{Source: "shop", Partition: 2, Partitions: 4, First: upTo(1000), Schema: g.Schema.Hash()}
 		if got := b.last(); !sameMark(got, want) {
 			t.Errorf("posted %+v, want %+v", got, want)
 		}

@@ -59,6 +59,12 @@ type Trust struct {
 	// Out holds the identities of servers that may serve no fills: second deletes
 	// go on without them. "*" is one whose identity is not known: it may be any.
 	Out []string `json:"out,omitempty"`
+	// Schema is the hash of the key schema by which whoever vouches for the partition
+	// makes keys; "" where it is of a release that does not say.
+	Schema string `json:"schema,omitempty"`
+	// Schemas is set by ReadTrust instead of Schema: those of the partitions that
+	// somebody vouches for, one each. It is empty where nobody vouches for any.
+	Schemas []string `json:"-"`
 	// Expired is set by ReadTrust where nobody vouches for a partition: then
 	// nothing is known, and Untrusted is "*".
 	Expired bool `json:"-"`
@@ -198,7 +204,8 @@ func ReadTrust(ctx context.Context, c redis.Cmdable, source string) (all Trust, 
 	for i, v := range values {
 		text, ok := v.(string)
 		if !ok {
-			return expired, nil
+			all.Expired = true
+			continue
 		}
 		var t Trust
 		if err := json.Unmarshal([]byte(text), &t); err != nil {
@@ -206,6 +213,11 @@ func ReadTrust(ctx context.Context, c redis.Cmdable, source string) (all Trust, 
 		}
 		all.Untrusted = append(all.Untrusted, t.Untrusted...)
 		all.Out = append(all.Out, t.Out...)
+		all.Schemas = append(all.Schemas, t.Schema)
+	}
+	if all.Expired {
+		expired.Schemas = all.Schemas
+		return expired, nil
 	}
 	return all, nil
 }

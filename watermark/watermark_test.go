@@ -114,6 +114,30 @@ func TestReadTrust(t *testing.T) {
 	trust("*")
 }
 
+// TestReadSchemas: each partition that somebody vouches for has its schema, or none
+// where an older release speaks, also while others have expired.
+func TestReadSchemas(t *testing.T) {
+	c := testenv.OpenRedis(envtest.Redis(t))
+	defer c.Close()
+	c.HSet(t.Context(), watermark.SetsKey("schemas"), "0", `{"partitions":3,"first":"","second":""}`)
+	for i, step := range []struct {
+		partition int
+		value     string
+		want      []string
+	}{
+		{1, `{"untrusted":[],"schema":"bb"}`, []string{"bb"}},
+		{0, `{"untrusted":[]}`, []string{"", "bb"}},
+		{2, `{"untrusted":["*"],"schema":"aa"}`, []string{"", "bb", "aa"}},
+		{3, `{"untrusted":[],"schema":"of an earlier, larger log"}`, []string{"", "bb", "aa"}},
+	} {
+		c.Set(t.Context(), watermark.TrustKey("schemas", step.partition), step.value, time.Minute)
+		got, err := watermark.ReadTrust(t.Context(), c, "schemas")
+		if err != nil || !slices.Equal(got.Schemas, step.want) || got.Expired != (i < 2) || got.Expired && !slices.Equal(got.Untrusted, []string{"*"}) {
+			t.Errorf("step %d: %+v, %v", i, got, err)
+		}
+	}
+}
+
 func TestReadRefusesWhatIsNot(t *testing.T) {
 	c := testenv.OpenRedis(envtest.Redis(t))
 	defer c.Close()

@@ -8,26 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
-	"github.com/doubletap-cdc/doubletap/keys"
 	"github.com/doubletap-cdc/doubletap/pipeline"
 	"github.com/doubletap-cdc/doubletap/replay"
 	"github.com/doubletap-cdc/doubletap/replay/history"
 )
-
-// liveState is what is known of the live pipeline before anything is read.
-type liveState struct {
-	running bool          // somebody vouches for the cache now
-	lag     time.Duration // of live deletes; 0 where it does not run
-	schema  string        // hash of the tailer's schema; "" if unknown
-}
-
-// covers says that the live pipeline invalidates what changes meanwhile, by the
-// rules of the schema.
-func (l *liveState) covers(s *keys.Schema) bool {
-	return l.running && (l.schema == "" || l.schema == s.Hash())
-}
 
 // preflight looks at what the replay stands on, and at the live pipeline.
 func (r *replaying) preflight(ctx context.Context) error {
@@ -64,6 +49,10 @@ func (r *replaying) preflight(ctx context.Context) error {
 		return problems
 	}
 	r.live = r.lookAtLive(ctx)
+	listed := r.args.Verb == verbKeys && r.args.Table == "" // cache keys, which no schema makes
+	if r.args.Target == targetTopic && !r.args.DryRun && !listed {
+		return r.live.refuseOthers(r.app.Schema, r.app.Config.Keys)
+	}
 	return nil
 }
 
@@ -79,26 +68,6 @@ func (r *replaying) checkSource(ctx context.Context) []pipeline.Finding {
 		}
 	}
 	return findings
-}
-
-// lookAtLive asks once; who does not answer is not running.
-func (r *replaying) lookAtLive(ctx context.Context) *liveState {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	var l liveState
-	load, done, err := r.app.newLoad(r.redis)
-	if err != nil {
-		return &l
-	}
-	defer done()
-	l.lag, l.running, err = load.Live(ctx)
-	if err != nil {
-		l.running = false
-	}
-	if l.running {
-		l.schema = r.app.liveSchema(ctx)
-	}
-	return &l
 }
 
 // begin plans a new replay, asks, and makes its state.
@@ -212,9 +181,7 @@ func (r *replaying) planText(p replay.Plan) *planText {
 			t.Warnings = append(t.Warnings, "No invalidator seems to run: the replay ends only when one has handled it. With -target redis this process deletes by itself.")
 		}
 	}
-	if r.live.running && r.live.schema != "" && r.live.schema != r.app.Schema.Hash() {
-		t.Warnings = append(t.Warnings, fmt.Sprintf("The running pipeline has another key schema (%s) than %s: what it invalidates from now on may be wrong again. Roll the schema out first.", r.live.schema, c.Keys))
-	}
+	t.Warnings = append(t.Warnings, r.live.warnings(r.app.Schema, c.Keys, a.Target)...)
 	return t
 }
 

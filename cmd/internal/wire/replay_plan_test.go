@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/doubletap-cdc/doubletap/gtid"
+	"github.com/doubletap-cdc/doubletap/keys"
 	"github.com/doubletap-cdc/doubletap/pipeline"
 	"github.com/doubletap-cdc/doubletap/replay"
 	"github.com/doubletap-cdc/doubletap/watermark"
@@ -120,6 +121,48 @@ func TestLag(t *testing.T) {
 		time.Sleep(time.Minute)
 		look("9", time.Minute)
 	})
+}
+
+// TestLiveSchemas is about who covers what, and who would make keys of a replay.
+func TestLiveSchemas(t *testing.T) {
+	parse := func(text string) *keys.Schema {
+		s, err := keys.Parse("keys.yaml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	mine := parse("version: 1\nkeys: [{name: item, table: shop.item, key: 'item:{id}'}]")
+	hash, other := mine.Hash(), parse("version: 1\nkeys: [{name: item, table: shop.item, key: 'price:{id}'}]").Hash()
+	for _, c := range []struct {
+		name    string
+		live    liveState
+		covers  bool
+		refused bool
+		warns   int
+	}{
+		{"all have it", liveState{running: true, schema: hash, invalidators: []string{hash, hash}}, true, false, 0},
+		{"nothing runs", liveState{}, false, false, 0},
+		{"the tailer says nothing", liveState{running: true, invalidators: []string{hash}}, false, false, 0},
+		{"the tailer has another", liveState{running: true, schema: other, invalidators: []string{hash}}, false, false, 1},
+		{"one invalidator has another", liveState{running: true, schema: hash, invalidators: []string{hash, other, other}}, false, true, 1},
+		{"another, and some partitions have nobody", liveState{invalidators: []string{other}}, false, true, 1},
+		{"one does not say", liveState{running: true, schema: hash, invalidators: []string{hash, ""}}, false, false, 1},
+		{"one has another, one does not say", liveState{running: true, schema: hash, invalidators: []string{"", other}}, false, true, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := c.live.covers(mine); got != c.covers {
+				t.Errorf("covers: %v", got)
+			}
+			err := c.live.refuseOthers(mine, "keys.yaml")
+			if (err != nil) != c.refused || err != nil && (!strings.Contains(err.Error(), other) || strings.Count(err.Error(), other) > 1) {
+				t.Errorf("refused: %v", err)
+			}
+			if got := c.live.warnings(mine, "keys.yaml", targetTopic); len(got) != c.warns {
+				t.Errorf("%d warnings: %q", len(got), got)
+			}
+		})
+	}
 }
 
 func TestExitCodes(t *testing.T) {

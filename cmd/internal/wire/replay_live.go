@@ -1,0 +1,87 @@
+package wire
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/doubletap-cdc/doubletap/keys"
+	"github.com/doubletap-cdc/doubletap/watermark"
+)
+
+// liveState is what is known of the live pipeline before anything is read.
+type liveState struct {
+	running bool          // somebody vouches for each partition now
+	lag     time.Duration // of live deletes; 0 where it does not run
+	schema  string        // hash of the tailer's schema; "" if unknown
+	// invalidators has the hash of the schema by which keys are made, for each
+	// partition that somebody vouches for; "" where an older release does not say.
+	invalidators []string
+}
+
+// lookAtLive asks once; who does not answer is not running.
+func (r *replaying) lookAtLive(ctx context.Context) *liveState {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	var l liveState
+	if c, err := r.redis.Conn(ctx); err == nil {
+		if trust, err := watermark.ReadTrust(ctx, c, r.app.Config.Source.Name); err == nil {
+			l.invalidators = trust.Schemas
+		}
+	}
+	load, done, err := r.app.newLoad(r.redis)
+	if err != nil {
+		return &l
+	}
+	defer done()
+	l.lag, l.running, err = load.Live(ctx)
+	if err != nil {
+		l.running = false
+	}
+	if l.running {
+		l.schema = r.app.liveSchema(ctx)
+	}
+	return &l
+}
+
+// covers says that the live pipeline invalidates what changes meanwhile, by the
+// rules of the schema: its tailer and all its invalidators say so. What is not
+// known is not covered.
+func (l *liveState) covers(s *keys.Schema) bool {
+	return l.running && l.schema == s.Hash() && len(l.invalidators) > 0 &&
+		!slices.ContainsFunc(l.invalidators, func(hash string) bool { return hash != s.Hash() })
+}
+
+// others returns the schemas of live invalidators that are not this one, once each.
+func (l *liveState) others(s *keys.Schema) []string {
+	all := slices.DeleteFunc(slices.Clone(l.invalidators), func(hash string) bool { return hash == "" || hash == s.Hash() })
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// refuseOthers refuses a replay whose events an invalidator with another schema
+// would turn into keys: the wrong ones would be deleted.
+func (l *liveState) refuseOthers(s *keys.Schema, file string) error {
+	if others := l.others(s); len(others) > 0 {
+		return problemsError{fmt.Sprintf(
+			"invalidators that run now make keys by another schema (%s) than %s (%s), and would make those of this replay by it: roll the schema out to all invalidators first, or let this process delete by itself with -target redis",
+			strings.Join(others, ", "), file, s.Hash())}
+	}
+	return nil
+}
+
+// warnings say what is wrong, or not known, about the schemas that are live.
+func (l *liveState) warnings(s *keys.Schema, file, target string) (all []string) {
+	if l.running && l.schema != "" && l.schema != s.Hash() {
+		all = append(all, fmt.Sprintf("The running pipeline has another key schema (%s) than %s: what it invalidates from now on may be wrong again. Roll the schema out first.", l.schema, file))
+	}
+	if others := l.others(s); len(others) > 0 {
+		all = append(all, fmt.Sprintf("Invalidators that run now make keys by another schema (%s) than %s: what they delete from now on may be wrong again. Roll the schema out first.", strings.Join(others, ", "), file))
+	}
+	if target == targetTopic && slices.Contains(l.invalidators, "") {
+		all = append(all, fmt.Sprintf("Not every running invalidator says by which key schema it makes keys, as those of an older release do not: the replay is right only if all of them have %s (%s).", file, s.Hash()))
+	}
+	return all
+}
