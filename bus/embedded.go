@@ -213,15 +213,17 @@ func (e *Embedded) Backlog(ctx context.Context, consumer string) (first, second 
 	if err := ctx.Err(); err != nil {
 		return 0, 0, err
 	}
-	stored, _, err := get[storedCursors](e.state, cursorsBucket, consumer)
+	stored, ok, err := get[storedCursors](e.state, cursorsBucket, consumer)
 	if err != nil {
 		return 0, 0, fmt.Errorf("look how far consumer %q is behind in the log in %s: %w", consumer, e.config.Dir, err)
 	}
 	start, end := e.disk.bounds()
-	if stored.Incarnation != e.state.incarnation || stored.First > end || stored.Second > end {
-		stored = storedCursors{} // none that fit
+	c := pipeline.Cursors{First: stored.First, Second: stored.Second, Marks: stored.Marks}
+	if ok && (stored.Incarnation != e.state.incarnation || stored.First > end || stored.Second > end) {
+		c = unfit
 	}
-	return end - max(stored.First, start), end - max(stored.Second, start), nil
+	first, second = behind(c, start, end)
+	return first, second, nil
 }
 
 // Publisher returns the log's publisher. It is safe for concurrent use.

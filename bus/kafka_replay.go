@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/segmentio/kafka-go"
+
+	"github.com/doubletap-cdc/doubletap/pipeline"
 )
 
 // Replayed records are handled in smaller steps than live ones, which have to wait
@@ -39,7 +41,9 @@ func (k *Kafka) Replay() *Kafka {
 // behind the end, of all partitions together and for each pass: what is still to
 // be handled, and what was handled since cursors were last stored, which is less
 // than a second. Where none are stored, or none that fit this log, all records
-// count. It tries once, and changes nothing.
+// count. What is owed without a record counts as one: to a reader that is out, the
+// second deletes that were made without it; and an invalidation of everything where
+// records were dropped unread. It tries once, and changes nothing.
 func (k *Kafka) Backlog(ctx context.Context, consumer string) (first, second int64, err error) {
 	first, second, err = k.backlog(ctx, consumer)
 	if err != nil {
@@ -84,12 +88,16 @@ func (k *Kafka) backlog(ctx context.Context, group string) (first, second int64,
 			return 0, 0, fmt.Errorf("partition %d: %w", p.Partition, p.Error)
 		}
 		start, end := starts[p.Partition], ends[p.Partition]
-		c := committedOf(p)
-		if c.reached() > end { // of a log that lost its tail: all will be done again
-			c = committed{}
+		stored := committedOf(p)
+		c := pipeline.Cursors{First: max(stored.First, stored.second), Second: stored.second, Marks: string(stored.Marks)}
+		switch {
+		case stored.reached() > end:
+			c = unfit
+		case stored.second < 0:
+			c = pipeline.Cursors{}
 		}
-		first += end - max(c.First, c.second, start)
-		second += end - max(c.second, start)
+		a, b := behind(c, start, end)
+		first, second = first+a, second+b
 		seen++
 	}
 	if seen != n {

@@ -126,6 +126,18 @@ func TestKafkaBacklog(t *testing.T) {
 		}
 	})
 	want("one partition's are stored", 1+3, 4+3)
+	owned(t, replay.Consumer(group), func(ctx context.Context, p pipeline.Partition) {
+		if err := p.Store(ctx, pipeline.Cursors{First: 5, Second: 5, Marks: `{"readers":{"r":{"out":1}}}`}); err != nil {
+			t.Error(err)
+		}
+	})
+	want("second deletes are owed to a reader", 0+3, 1+3)
+	owned(t, replay.Consumer(group), func(ctx context.Context, p pipeline.Partition) {
+		if err := p.Store(ctx, pipeline.Cursors{First: 4, Second: 1, Marks: `{"readers":{"r":{}}}`}); err != nil {
+			t.Error(err)
+		}
+	})
+	want("it is back", 1+3, 4+3)
 	deleteRecords(t, replay, 0, 3)
 	want("records that are gone do not count", 1+3, 2+3)
 	deleteRecords(t, replay, 1, 2)
@@ -137,6 +149,8 @@ func TestKafkaBacklog(t *testing.T) {
 		t.Fatal(err)
 	}
 	want("cursors of a longer log", 1+1, 2+1)
+	deleteRecords(t, replay, 0, 5)
+	want("records went that nobody had handled: that is owed as well", 1+1, 1+1)
 	missing := newKafka(t, envtest.Kafka(t), newTopic(), 1, pipeline.Hooks{})
 	if _, _, err := missing.Backlog(t.Context(), group); err == nil || !strings.Contains(err.Error(), "does not exist") {
 		t.Errorf("a topic that is missing: %v", err)

@@ -150,6 +150,26 @@ func marksOf(all []*standing) (string, error) {
 	return "", fmt.Errorf("the names of %d readers are too long to be stored with the cursors: %w", len(all), ErrFatal)
 }
 
+// Owes says whether second deletes are owed to a reader that is out, by the marks
+// that are stored with a partition's cursors: the second pass will go back for it,
+// however far its cursor is. Marks that cannot be read owe, since their next owner
+// takes all readers for out; no marks owe nothing.
+func Owes(marks string) bool {
+	if marks == "" {
+		return false
+	}
+	var line marksLine
+	if err := json.Unmarshal([]byte(marks), &line); err != nil {
+		return true
+	}
+	for _, m := range line.Readers {
+		if m.Out != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // again is what need not be deleted again after the second pass was moved back
 // for a reader: below an offset, what the reader had.
 type again struct {

@@ -4,13 +4,11 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/doubletap-cdc/doubletap/bus"
 	"github.com/doubletap-cdc/doubletap/deleter"
-	"github.com/doubletap-cdc/doubletap/pipeline"
 	"github.com/doubletap-cdc/doubletap/replay"
 )
 
@@ -19,9 +17,6 @@ import (
 type spool struct {
 	app *App
 	log *bus.Embedded
-
-	mu  sync.Mutex
-	out map[string]bool // readers that second deletes go on without
 }
 
 // spoolConsumer is the name of the invalidator's cursors.
@@ -32,24 +27,11 @@ const spoolDir = "spool"
 
 // openSpool opens the log in the state folder.
 func (a *App) openSpool(state string) (*spool, error) {
-	s := &spool{app: a, out: map[string]bool{}}
-	hooks := pipeline.Join(a.Hooks, pipeline.Hooks{
-		ReaderOut: func(i pipeline.ReaderOutInfo) {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			delete(s.out, i.Reader)
-			if i.Out {
-				s.out[i.Reader] = true
-			}
-		},
-	})
-	log, err := bus.OpenEmbedded(bus.EmbeddedConfig{Dir: filepath.Join(state, spoolDir), Logger: a.Log, Hooks: hooks})
+	log, err := bus.OpenEmbedded(bus.EmbeddedConfig{Dir: filepath.Join(state, spoolDir), Logger: a.Log, Hooks: a.Hooks})
 	if err != nil {
 		return nil, err
 	}
-	s.log = log
-	a.Hooks = hooks
-	return s, nil
+	return &spool{app: a, log: log}, nil
 }
 
 // run makes the deletes until ctx ends.
@@ -66,22 +48,9 @@ func (s *spool) run(ctx context.Context, redis *deleter.Redis) error {
 	return g.Wait()
 }
 
-// backlog says how far the passes are behind the end. A reader that is out is owed
-// second deletes which no backlog shows: then the second pass counts as one behind.
+// backlog says how far the passes are behind the end, by what they have stored: so a
+// reader that is out counts also before they begin.
 func (s *spool) backlog(ctx context.Context) (b replay.Backlog, err error) {
 	b.First, b.Second, err = s.log.Backlog(ctx, spoolConsumer)
-	if len(s.readersOut()) > 0 {
-		b.Second = max(b.Second, 1)
-	}
 	return b, err
-}
-
-// readersOut returns the readers to which second deletes are owed.
-func (s *spool) readersOut() (names []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for name := range s.out {
-		names = append(names, name)
-	}
-	return names
 }
