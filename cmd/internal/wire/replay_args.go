@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/doubletap-cdc/doubletap/internal/nearest"
+	"github.com/doubletap-cdc/doubletap/replay/table"
 )
 
 // The subcommands of replay.
@@ -84,7 +85,6 @@ func (a *replayArgs) flags() *flag.FlagSet {
 	fs.StringVar(&a.Config, "config", "", "the configuration `file` of the pipeline (docs/configuration.md). Its key schema is the one by which keys are built: let it be the right one")
 	fs.StringVar(&a.Target, "target", "", "where events go: `topic|redis`. topic is a topic beside the live one, which the running invalidators consume; redis has this process delete by itself. Default: topic with log.kafka, redis with log.embedded")
 	fs.BoolVar(&a.DryRun, "dry-run", false, "delete nothing: count the keys, by rule, and say how long the replay would take and what it would cost the database")
-	fs.IntVar(&a.Chunk, "chunk", 0, "so many `rows` are one step, which is what a crash repeats (default 2000)")
 	fs.StringVar(&a.OldKeys, "old-keys", "", "a key schema `file`: delete the keys that it makes too, for keys whose template was changed")
 	switch a.Verb {
 	case verbLog:
@@ -92,7 +92,7 @@ func (a *replayArgs) flags() *flag.FlagSet {
 		fs.IntVar(&a.Partition, "partition", -1, "only the partition with this `number`, from 0; default: all of them")
 		fs.Int64Var(&a.From, "from", -1, "begin with the record at this `offset`, instead of -since")
 		fs.Int64Var(&a.To, "to", -1, "end before the record at this `offset`, instead of -until")
-		fs.BoolVar(&a.NoSwitch, "no-switch", false, "keep to the log where its events lack columns that the key schema needs today: all keys of such rules are deleted then. Without it the binlog is read instead where it is still there")
+		fs.BoolVar(&a.NoSwitch, "no-switch", false, "keep to the log where it lacks what the key schema needs today: all keys are deleted of rules whose columns its events lack, and nothing of tables of which it has no events. Without it the binlog is read instead where it is still there")
 	case verbBinlog:
 		a.timeFlags(fs)
 		fs.StringVar(&a.GTIDs, "gtids", "", "the transactions of this GTID `set`, in the source's notation, instead of -since and -until")
@@ -101,9 +101,11 @@ func (a *replayArgs) flags() *flag.FlagSet {
 		fs.StringVar(&a.Table, "table", "", "the table, as `db.table`")
 		fs.StringVar(&a.Where, "where", "", "only rows for which this SQL `condition` is true")
 		fs.BoolVar(&a.Whole, "whole", false, "do not read the table: delete every key that its rules can make, by SCAN; also those of rows that are gone")
-		fs.StringVar(&a.Between, "between", auto, "replay what the binlog has of the time while the table was read: `on|off|auto`. auto is off where the running pipeline covers it, and on where it does not run")
+		a.chunkFlag(fs, fmt.Sprintf("default %d", table.DefaultChunk))
+		fs.StringVar(&a.Between, "between", auto, "replay what the binlog has since the plan, after the table was read: `on|off|auto`. auto is off where the running pipeline covers it, and on where it does not run")
 	case verbKeys:
 		fs.StringVar(&a.Table, "table", "", "the lines of standard input are primary keys of this table, as `db.table`; without it they are cache keys")
+		a.chunkFlag(fs, "default 5000; with -table it is 1000, whatever this says")
 	}
 	return fs
 }
@@ -114,9 +116,13 @@ func (a *replayArgs) paceFlags(fs *flag.FlagSet) {
 	fs.DurationVar(&a.Lag, "max-live-lag", 0, "pause while live deletes are later than this `time` (default 1s)")
 }
 
+func (a *replayArgs) chunkFlag(fs *flag.FlagSet, usual string) {
+	fs.IntVar(&a.Chunk, "chunk", 0, "so many `rows` are one step, which is what a crash repeats ("+usual+")")
+}
+
 func (a *replayArgs) timeFlags(fs *flag.FlagSet) {
 	fs.StringVar(&a.Since, "since", "", "from this `time` on: "+timeForms)
-	fs.StringVar(&a.Until, "until", "", "up to this `time`, not including it; default: now")
+	fs.StringVar(&a.Until, "until", "", "up to this `time`, including it; default: now")
 }
 
 // paths collects the values of a flag that may be given several times.

@@ -16,6 +16,7 @@ import (
 	"github.com/doubletap-cdc/doubletap/pipeline"
 	"github.com/doubletap-cdc/doubletap/replay"
 	"github.com/doubletap-cdc/doubletap/replay/progress"
+	"github.com/doubletap-cdc/doubletap/replay/table"
 )
 
 // pace is how fast the replay may go.
@@ -65,11 +66,17 @@ func (r *replaying) do(ctx context.Context) error {
 		summary, err = r.doRedis(ctx, run)
 	}
 	display.End()
+	if job.Kind == kindRows {
+		summary.RowsGone = table.Gone(r.state.Cursor())
+	}
 	if werr := r.writeSummary(summary); werr != nil {
 		err = errors.Join(err, werr)
 	}
 	if err == nil {
 		r.say("%s", doneLine(summary))
+		if summary.RowsGone > 0 {
+			r.say("%s", goneLine(summary.RowsGone, r.args.Table))
+		}
 		r.forgetList()
 	}
 	return err
@@ -82,6 +89,12 @@ func doneLine(s replay.Summary) string {
 		line += fmt.Sprintf("; %d records could not be understood and were over-invalidated", s.DeadLetters)
 	}
 	return line
+}
+
+// goneLine says what a replay of rows could not delete.
+func goneLine(rows int64, name string) string {
+	return fmt.Sprintf("%s of the rows asked for no longer exist. Some of their keys hold other columns than the primary key, cannot be known and may still be cached: %s deletes them",
+		progress.Number(rows), shellLine("replay", verbTable, "-table", name, "-whole"))
 }
 
 // doTopic hands everything to the invalidators that run elsewhere.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"time"
 
 	"github.com/doubletap-cdc/doubletap/replay"
 )
@@ -59,10 +61,14 @@ func (r *replaying) unfinished() error {
 	}
 	stored := newReplayArgs("")
 	err = json.Unmarshal(s.Job().Settings, stored)
-	if err != nil || !stored.same(r.args) {
+	moving := r.args.moving(time.Now())
+	if err != nil || !stored.same(r.args) || moving != "" {
 		_ = s.Close()
-		return problemsError{fmt.Sprintf("%s holds a replay that is not done: %s", r.args.State, shellLine(append([]string{"replay"}, s.Job().Args...)...)),
-			"go on with it: " + r.resumeLine(), "or give this one a folder of its own with -state, or remove the folder to give that one up"}
+		problems := problemsError{fmt.Sprintf("%s holds a replay that is not done: %s", r.args.State, shellLine(append([]string{"replay"}, s.Job().Args...)...))}
+		if moving != "" {
+			problems = append(problems, fmt.Sprintf("%s counts from now, so this line asks for another range than it did then", moving))
+		}
+		return append(problems, "go on with it: "+r.resumeLine(), "or give this one a folder of its own with -state, or remove the folder to give that one up")
 	}
 	r.state = s
 	r.onClose(func() { _ = s.Close() })
@@ -90,6 +96,26 @@ func (a *replayArgs) same(b *replayArgs) bool {
 	x, errX := json.Marshal(a.settings())
 	y, errY := json.Marshal(b.settings())
 	return errX == nil && errY == nil && string(x) == string(y)
+}
+
+// asksClock finds what SQL calls the time of the day.
+var asksClock = regexp.MustCompile(`(?i)\b(now|sysdate|curdate|curtime|current_(date|time|timestamp)|localtime(stamp)?|utc_(date|time|timestamp)|unix_timestamp)\b`)
+
+// moving returns an argument that means something else each time it is given, ""
+// where there is none: a job that runs every day asks for another range with the
+// same words.
+func (a *replayArgs) moving(now time.Time) string {
+	for _, one := range []struct{ name, text string }{{"-since", a.Since}, {"-until", a.Until}} {
+		today, err := parseTime(one.text, now)
+		later, errLater := parseTime(one.text, now.AddDate(0, 0, 8)) // not the same weekday
+		if one.text != "" && (err != nil || errLater != nil || !today.Equal(later.Time)) {
+			return shellLine(one.name, one.text)
+		}
+	}
+	if asksClock.MatchString(a.Where) {
+		return shellLine("-where", a.Where)
+	}
+	return ""
 }
 
 // settings are the arguments without those that may change on the way.
