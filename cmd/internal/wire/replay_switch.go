@@ -1,10 +1,13 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/doubletap-cdc/doubletap/binlog"
@@ -37,7 +40,12 @@ func (r *replaying) switched(ctx context.Context, log *history.LogSource, p repl
 		plan, _, err = r.planned(ctx, kindBinlog, b)
 		if err == nil {
 			plan.Warnings = append([]string{why + " So the binlog of the same time is read instead; -no-switch keeps to the log."}, plan.Warnings...)
-			return plan, kindBinlog, b, true, nil
+			if len(log.Only()) == 0 {
+				return plan, kindBinlog, b, true, nil
+			}
+			plan.Warnings = append(plan.Warnings, "The log's range holds records that cannot be decoded, or invalidations that are in no binlog: all keys of "+
+				scopesText(log.Only())+" are deleted once at the end.")
+			return alsoPlan(plan, alsoSpec{Kind: kindBinlog, Log: plan.Fixed, Scopes: log.Only(), Reason: "the log's range invalidates this, and the binlog does not hold why"})
 		}
 		if ctx.Err() != nil {
 			return p, "", nil, false, err
@@ -46,7 +54,7 @@ func (r *replaying) switched(ctx context.Context, log *history.LogSource, p repl
 	} else {
 		why += " The source no longer has the binlog of that time."
 	}
-	s := alsoSpec{Log: p.Fixed}
+	s := alsoSpec{Log: p.Fixed, Reason: "the log does not have what happened to these tables"}
 	for _, l := range lacks {
 		if len(l.Columns) == 0 {
 			s.Scopes = append(s.Scopes, pipeline.Scope{DB: l.DB, Table: l.Table})
@@ -54,10 +62,31 @@ func (r *replaying) switched(ctx context.Context, log *history.LogSource, p repl
 	}
 	why += " So every key of the rules concerned is deleted."
 	p.Warnings = append([]string{why}, p.Warnings...)
+	return alsoPlan(p, s)
+}
+
+// alsoPlan makes the plan of a source one of tables as a whole, too.
+func alsoPlan(p replay.Plan, s alsoSpec) (plan replay.Plan, kind string, spec any, ok bool, err error) {
 	if p.Fixed, err = json.Marshal(s); err != nil {
 		return p, "", nil, false, fmt.Errorf("keep what is to be replayed: %w", err)
 	}
 	return p, kindAlso, s, true, nil
+}
+
+// scopesText names some tables.
+func scopesText(scopes []pipeline.Scope) string {
+	if slices.Contains(scopes, pipeline.Everything) {
+		return "every table"
+	}
+	const few = 5
+	var names []string
+	for _, s := range scopes[:min(few, len(scopes))] {
+		names = append(names, s.DB+"."+s.Table)
+	}
+	if more := len(scopes) - few; more > 0 {
+		names = append(names, fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(names, ", ")
 }
 
 // binlogReaches says whether the source has the binlog since a time.
@@ -103,20 +132,24 @@ func (r *replaying) times(ctx context.Context, fixed json.RawMessage) (first, la
 	return first, last, nil
 }
 
-// kindAlso is a replay of the log, and of tables as a whole.
+// kindAlso is a replay of the log, or of the binlog in its place, and of tables as
+// a whole.
 const kindAlso = "log and tables"
 
 // alsoSpec says which.
 type alsoSpec struct {
+	Kind   string           `json:"kind,omitempty"` // of what Log is; "" is kindLog
 	Log    json.RawMessage  `json:"log"`
 	Scopes []pipeline.Scope `json:"scopes,omitempty"`
+	Reason string           `json:"reason,omitempty"`
 }
 
-// also is a Source: the log, and then tables as a whole.
+// also is a Source: the log or the binlog, and then tables as a whole.
 type also struct {
 	replay.Source
 	event  pipeline.Event
 	scopes []pipeline.Scope
+	gtids  func(context.Context) (string, error)
 }
 
 // alsoDone is the cursor behind the tables.
@@ -137,16 +170,32 @@ func (a *also) Read(ctx context.Context, from replay.Cursor, fn func(context.Con
 	}
 	e := a.event
 	e.Scopes = a.scopes
+	var err error
+	if e.GTID, err = a.gtids(ctx); err != nil {
+		return fmt.Errorf("ask the source for its transactions: %w", err)
+	}
 	return fn(ctx, replay.Chunk{Events: []pipeline.Event{e}, Rows: 1, Next: alsoDone, Done: 1})
 }
 
 func (s *sources) openAlso(ctx context.Context, spec alsoSpec) (replay.Source, error) {
-	log, err := s.open(ctx, kindLog, spec.Log)
+	source, err := s.open(ctx, cmp.Or(spec.Kind, kindLog), spec.Log)
 	if err != nil {
 		return nil, err
 	}
-	return &also{Source: log, scopes: spec.Scopes, event: pipeline.Event{
+	return &also{Source: source, scopes: spec.Scopes, gtids: s.askGTIDs(), event: pipeline.Event{
 		Version: pipeline.Version, Kind: pipeline.KindInvalidate, Source: s.app.Config.Source.Name, Schema: s.app.Schema.Hash(),
-		Reason: "replay: the log does not have what happened to these tables",
+		Reason: "replay: " + spec.Reason,
 	}}, nil
+}
+
+// askGTIDs is gtids that asks until the source answers.
+func (s *sources) askGTIDs() func(context.Context) (string, error) {
+	ask := s.gtids()
+	return func(ctx context.Context) (set string, err error) {
+		err = pipeline.Retry(ctx, &s.app.Hooks, "ask the source for its transactions", func(ctx context.Context) error {
+			set, err = ask(ctx)
+			return err
+		})
+		return set, err
+	}
 }
