@@ -51,7 +51,7 @@ func (r *replaying) preflight(ctx context.Context) error {
 	r.live = r.lookAtLive(ctx)
 	listed := r.args.Verb == verbKeys && r.args.Table == "" // cache keys, which no schema makes
 	if r.args.Target == targetTopic && !r.args.DryRun && !listed {
-		return r.live.refuseOthers(r.app.Schema, r.app.Config.Keys)
+		return r.agree(ctx)
 	}
 	return nil
 }
@@ -171,6 +171,9 @@ func (r *replaying) planText(p replay.Plan) *planText {
 	if r.old != nil {
 		t.Old = fmt.Sprintf("%s (%s)", a.OldKeys, r.old.Hash())
 		t.Warnings = append(t.Warnings, replay.OldWarnings(r.old, r.app.Schema, r.sweepOld())...)
+	}
+	if r.sources.alone {
+		t.Warnings = append(t.Warnings, fmt.Sprintf("No invalidator answers for the log in %s, so this process opens the folder itself: until all is read, no invalidator can start there.", c.Log.Embedded.Dir))
 	}
 	switch {
 	case a.Target == targetRedis:

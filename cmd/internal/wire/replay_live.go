@@ -26,11 +26,7 @@ func (r *replaying) lookAtLive(ctx context.Context) *liveState {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	var l liveState
-	if c, err := r.redis.Conn(ctx); err == nil {
-		if trust, err := watermark.ReadTrust(ctx, c, r.app.Config.Source.Name); err == nil {
-			l.invalidators = trust.Schemas
-		}
-	}
+	l.invalidators, _ = r.invalidators(ctx)
 	load, done, err := r.app.newLoad(r.redis)
 	if err != nil {
 		return &l
@@ -44,6 +40,39 @@ func (r *replaying) lookAtLive(ctx context.Context) *liveState {
 		l.schema = r.app.liveSchema(ctx)
 	}
 	return &l
+}
+
+// invalidators reads by which schemas keys are made now.
+func (r *replaying) invalidators(ctx context.Context) ([]string, error) {
+	c, err := r.redis.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	trust, err := watermark.ReadTrust(ctx, c, r.app.Config.Source.Name)
+	return trust.Schemas, err
+}
+
+// For how long an invalidator with another schema is looked at again: what one has
+// said that was replaced a moment ago holds for five seconds more.
+const (
+	saidFor   = 7 * time.Second
+	saidAgain = 500 * time.Millisecond
+)
+
+// agree waits a little for invalidators with another schema to be gone, and refuses
+// where they are not.
+func (r *replaying) agree(ctx context.Context) error {
+	for began := time.Now(); len(r.live.others(r.app.Schema)) > 0 && time.Since(began) < saidFor; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(saidAgain):
+		}
+		if now, err := r.invalidators(ctx); err == nil {
+			r.live.invalidators = now
+		}
+	}
+	return r.live.refuseOthers(r.app.Schema, r.app.Config.Keys)
 }
 
 // covers says that the live pipeline invalidates what changes meanwhile, by the

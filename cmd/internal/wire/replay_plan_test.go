@@ -11,10 +11,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/doubletap-cdc/doubletap/config"
+	"github.com/doubletap-cdc/doubletap/deleter"
 	"github.com/doubletap-cdc/doubletap/gtid"
 	"github.com/doubletap-cdc/doubletap/keys"
 	"github.com/doubletap-cdc/doubletap/pipeline"
 	"github.com/doubletap-cdc/doubletap/replay"
+	"github.com/doubletap-cdc/doubletap/testenv"
+	"github.com/doubletap-cdc/doubletap/testenv/envtest"
 	"github.com/doubletap-cdc/doubletap/watermark"
 )
 
@@ -162,6 +166,49 @@ func TestLiveSchemas(t *testing.T) {
 				t.Errorf("%d warnings: %q", len(got), got)
 			}
 		})
+	}
+}
+
+// TestAgree: what an invalidator has said that was replaced a moment ago does not
+// keep a replay from beginning.
+func TestAgree(t *testing.T) {
+	server := envtest.Redis(t)
+	raw := testenv.OpenRedis(server)
+	defer raw.Close()
+	redis, err := deleter.New(deleter.Config{Addrs: []string{server.Addr}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer redis.Close()
+	schema, err := keys.Parse("keys.yaml", []byte("version: 1\nkeys: [{name: item, table: shop.item, key: 'item:{id}'}]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &config.Config{Keys: "keys.yaml"}
+	c.Source.Name = "agree"
+	post := func(schema string, ttl time.Duration) {
+		t.Helper()
+		if err := redis.Post(t.Context(), pipeline.Watermark{Source: "agree", Partitions: 1, Schema: schema}, ttl); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := &replaying{app: &App{Config: c, Schema: schema}, redis: redis, live: &liveState{}}
+	post("another", 700*time.Millisecond)
+	if r.live.invalidators, err = r.invalidators(t.Context()); err != nil || len(r.live.others(schema)) != 1 {
+		t.Fatalf("%q, %v", r.live.invalidators, err)
+	}
+	if err := r.agree(t.Context()); err != nil || len(r.live.invalidators) != 0 {
+		t.Errorf("of one that is gone: %v, %q", err, r.live.invalidators)
+	}
+	post(schema.Hash(), time.Minute)
+	if r.live.invalidators, err = r.invalidators(t.Context()); err != nil || r.agree(t.Context()) != nil {
+		t.Errorf("of one with the same schema: %q, %v", r.live.invalidators, err)
+	}
+	post("another", time.Minute)
+	began := time.Now()
+	r.live.invalidators, _ = r.invalidators(t.Context())
+	if err := r.agree(t.Context()); err == nil || !strings.Contains(err.Error(), "(another)") || time.Since(began) < 5*time.Second {
+		t.Errorf("of one that stays: %v after %v", err, time.Since(began))
 	}
 }
 
