@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/doubletap-cdc/doubletap/pipeline"
 )
 
@@ -30,12 +32,22 @@ const logAnswer = 1 << 20
 // process has open. Records hold rows, so nobody from elsewhere may, and nobody who
 // may not read the log's folder either.
 type logPages struct {
-	open func() *OpenLog
+	open  func() *OpenLog
+	limit *rate.Limiter // in bytes before they are encoded
+}
+
+// logRate bounds the bytes of records and dead letters, before they are encoded,
+// that this process answers with in a second, to all callers together: about 400,000
+// rows. It has live changes to handle with the same processors.
+const logRate = 8 << 20
+
+func newLogPages(open func() *OpenLog) logPages {
+	return logPages{open, rate.NewLimiter(logRate, logAnswer)}
 }
 
 func (p logPages) handle(mux *http.ServeMux) {
 	for path, page := range map[string]func(http.ResponseWriter, *http.Request, *OpenLog, url.Values) error{
-		"/log/bounds": logBounds, "/log/offset": logOffset, "/log/records": logRecords, "/log/dead": logDead,
+		"/log/bounds": logBounds, "/log/offset": logOffset, "/log/records": p.records, "/log/dead": p.dead,
 	} {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
 			if reason := refuseRemote(r); reason != "" {
@@ -149,10 +161,13 @@ func (l *logLines) add(line logLine, size int) error {
 	return json.NewEncoder(&l.body).Encode(line)
 }
 
-// finish sends what was collected until the reading ended with err.
-func (l *logLines) finish(w http.ResponseWriter, err error) error {
+// finish sends what was collected until the reading ended with err, in its turn.
+func (l *logLines) finish(w http.ResponseWriter, r *http.Request, limit *rate.Limiter, err error) error {
 	if err != nil && !errors.Is(err, errEnough) && l.size == 0 {
 		return err // what came before an error is sent first
+	}
+	if err := limit.WaitN(r.Context(), min(l.size, limit.Burst())); err != nil {
+		return err
 	}
 	if err := json.NewEncoder(&l.body).Encode(logLine{Next: &l.next, End: err == nil}); err != nil {
 		return err
@@ -162,7 +177,7 @@ func (l *logLines) finish(w http.ResponseWriter, err error) error {
 	return nil
 }
 
-func logRecords(w http.ResponseWriter, r *http.Request, log *OpenLog, q url.Values) error {
+func (p logPages) records(w http.ResponseWriter, r *http.Request, log *OpenLog, q url.Values) error {
 	partition, err1 := number(q, "partition")
 	from, err2 := number(q, "from")
 	until, err3 := number(q, "until")
@@ -179,10 +194,10 @@ func logRecords(w http.ResponseWriter, r *http.Request, log *OpenLog, q url.Valu
 		}
 		return nil
 	})
-	return lines.finish(w, err)
+	return lines.finish(w, r, p.limit, err)
 }
 
-func logDead(w http.ResponseWriter, r *http.Request, log *OpenLog, q url.Values) error {
+func (p logPages) dead(w http.ResponseWriter, r *http.Request, log *OpenLog, q url.Values) error {
 	skip, err := number(q, "skip")
 	if err != nil {
 		return err
@@ -195,5 +210,5 @@ func logDead(w http.ResponseWriter, r *http.Request, log *OpenLog, q url.Values)
 		lines.next++
 		return nil
 	})
-	return lines.finish(w, err)
+	return lines.finish(w, r, p.limit, err)
 }

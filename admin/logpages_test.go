@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -166,6 +168,42 @@ func TestLogPagesBoundAnswers(t *testing.T) {
 	if w := ask(t, h, "/log/dead?skip=1", nil); strings.Count(w.Body.String(), `"letter"`) != 2 || !strings.Contains(w.Body.String(), `{"next":3,"end":true}`) {
 		t.Errorf("dead letters: %d, %.300s", w.Code, w.Body)
 	}
+}
+
+// wide is a log that has as much as one asks for.
+type wide struct{ pipeline.History }
+
+func (wide) Read(_ context.Context, _ int, from, until int64, fn func([]pipeline.Message) error) error {
+	for data := make([]byte, 256<<10); from < until; from++ {
+		if err := fn([]pipeline.Message{{Offset: from, Data: data}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// This process has live changes to handle, so no caller gets more than logRate.
+func TestLogPagesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := Pages{Registry: prometheus.NewRegistry(), Ready: NewReady("start"), Log: func() *OpenLog { return &OpenLog{History: wide{}, Token: testToken} }}
+		h := p.Handler()
+		began, size := time.Now(), 0
+		for size < 3*logRate {
+			w := ask(t, h, "/log/records?partition=0&from=0&until=4", nil)
+			if w.Code != 200 {
+				t.Fatalf("%d %s", w.Code, w.Body)
+			}
+			size += strings.Count(w.Body.String(), `"offset"`) * 256 << 10
+		}
+		if took := time.Since(began); took < 2500*time.Millisecond || took > 3500*time.Millisecond {
+			t.Errorf("%d bytes in %v", size, took)
+		}
+		ctx, gone := context.WithCancel(t.Context())
+		gone()
+		if w := ask(t, h, "/log/records?partition=0&from=0&until=4", func(r *http.Request) { *r = *r.WithContext(ctx) }); w.Code != 500 {
+			t.Errorf("for a caller who is gone: %d", w.Code)
+		}
+	})
 }
 
 // The token is another one each time, is whole, and is for the folder's owner only.

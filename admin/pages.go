@@ -57,7 +57,7 @@ func (p *Pages) Handler() http.Handler {
 	mux.HandleFunc("GET /readyz", p.ready)
 	mux.HandleFunc("GET /readers", p.readers)
 	mux.Handle("GET /wait", newWaiter(p.Progress))
-	logPages{p.Log}.handle(mux)
+	newLogPages(p.Log).handle(mux)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { text(w, p.Title+index) })
 	return mux
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/doubletap-cdc/doubletap/keys"
@@ -28,6 +29,9 @@ type Count struct {
 	// Cached, if not nil, returns how many of some keys are in Redis now. It is
 	// called once, with a sample.
 	Cached func(ctx context.Context, keys []string) (int, error)
+	// Pace, if not nil, holds reading back while live traffic suffers. Only rows
+	// count for it, not their keys: nothing is deleted.
+	Pace *Pace
 	// Progress, if not nil, is called for each chunk.
 	Progress func(Progress)
 
@@ -95,7 +99,7 @@ func (c *Count) Do(ctx context.Context) (Counted, error) {
 	if c.Old != nil {
 		n.oldKeys = newOldKeys(c.Old, c.Schema, len(c.SweepOld) > 0)
 	}
-	err := c.Source.Read(ctx, "", n.chunk)
+	err := n.read(ctx)
 	if err == nil {
 		err = n.finish(ctx)
 	}
@@ -118,7 +122,22 @@ type counter struct {
 	began   time.Time
 }
 
-func (n *counter) chunk(_ context.Context, c Chunk) error {
+// read reads the source, with the pace at work beside.
+func (n *counter) read(ctx context.Context) error {
+	if n.Pace != nil {
+		beside, stop := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		wg.Go(func() { n.Pace.run(beside, func(context.Context) (Backlog, error) { return Backlog{-1, -1}, nil }) })
+		defer wg.Wait()
+		defer stop()
+	}
+	return n.Source.Read(ctx, "", n.chunk)
+}
+
+func (n *counter) chunk(ctx context.Context, c Chunk) error {
+	if err := n.Pace.read(ctx, c.Rows, 0); err != nil {
+		return err
+	}
 	if n.began.IsZero() {
 		n.began = time.Now()
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/doubletap-cdc/doubletap/pipeline"
 )
 
 // fakeLoad answers as it is told.
@@ -240,6 +242,46 @@ func TestJudge(t *testing.T) {
 			if got != c.want {
 				t.Errorf("%+v, want %+v", got, c.want)
 			}
+		})
+	}
+}
+
+// TestPaceOfRows: what is read and makes few keys, or none, waits as well, in a
+// replay and in a dry run, and does not go on while live deletes are late.
+func TestPaceOfRows(t *testing.T) {
+	chunks := make([]Chunk, 30)
+	for i := range chunks {
+		chunks[i].Rows = 10_000
+		if i%3 == 0 {
+			chunks[i].Events = []pipeline.Event{items(uuid+":1", i)}
+		}
+	}
+	for name, do := range map[string]func(context.Context, *testing.T, *Pace) (int64, error){
+		"replay": func(ctx context.Context, t *testing.T, p *Pace) (int64, error) {
+			r := Run{Source: &chunksSource{&life{}, chunks}, Target: &slowTarget{}, State: openNew(t, 300_000), Schema: parse(t, itemRule), Pace: p}
+			s, err := r.Do(ctx)
+			return s.Rows, err
+		},
+		"dry run": func(ctx context.Context, t *testing.T, p *Pace) (int64, error) {
+			c := Count{Source: &chunksSource{&life{}, chunks}, Schema: parse(t, itemRule), Dir: t.TempDir(), Pace: p}
+			got, err := c.Do(ctx)
+			return got.Rows, err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				rows, err := do(t.Context(), t, &Pace{Max: 1000})
+				if took := time.Since(began); err != nil || rows != 300_000 || took < 25*time.Second || took > 40*time.Second {
+					t.Errorf("%d rows in %v at %d keys/s: %v", rows, took, 1000, err)
+				}
+				late := &fakeLoad{redis: time.Millisecond, lag: time.Minute, known: true}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				if rows, err = do(ctx, t, &Pace{Load: late}); err == nil || rows > 10_000 {
+					t.Errorf("%d rows while live deletes are late: %v", rows, err)
+				}
+			})
 		})
 	}
 }

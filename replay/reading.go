@@ -82,6 +82,9 @@ func (r *Run) chunk(ctx context.Context, c Chunk, set keySet) error {
 			events = append(events[:len(events):len(events)], *extra)
 		}
 	}
+	if err := r.Pace.read(ctx, c.Rows, len(set)); err != nil {
+		return ErrStopped
+	}
 	if len(events) > 0 {
 		if err := r.publish(ctx, events, max(len(set), 1)); err != nil {
 			return err

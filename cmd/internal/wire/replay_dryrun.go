@@ -41,9 +41,19 @@ func (r *replaying) dryRun(ctx context.Context) error {
 	if rate <= 0 {
 		rate = replay.UsualMax
 	}
+	pace := r.pace()
+	if pace.Max >= 0 { // -rate is of deletes
+		pace.Max = max(pace.Max, replay.UsualMax)
+	}
+	load, done, err := r.app.newLoad(r.redis)
+	if err != nil {
+		return err
+	}
+	defer done()
+	pace.Load = load
 	display := progress.New(r.stderr)
 	count := &replay.Count{
-		Source: source, Schema: r.app.Schema, Old: r.old, SweepOld: r.sweepOld(), Dir: dir, Rate: rate, Cached: r.cached, Progress: display.Show,
+		Source: source, Schema: r.app.Schema, Old: r.old, SweepOld: r.sweepOld(), Dir: dir, Rate: rate, Cached: r.cached, Pace: pace, Progress: display.Show,
 	}
 	began := time.Now()
 	c, err := count.Do(ctx)

@@ -21,7 +21,8 @@ type liveLoad struct {
 	name   string // of the source
 
 	mu      sync.Mutex
-	samples []sample // of the source, from old to new; not yet passed, but for the first
+	seen    time.Time // when the pipeline was last seen to run; zero if never
+	samples []sample  // of the source, from old to new; not yet passed, but for the first
 }
 
 // sample is what the source had executed when it was asked.
@@ -59,18 +60,24 @@ const maxSamples = 600
 
 // Live implements replay.Load. Live deletes are as late as the newest answer of
 // the source is old whose transactions the first pass has all handled, in every
-// partition. Nobody tells while nobody renews the trust in the cache.
+// partition. Where nobody renews the trust in the cache, the pipeline is stopped
+// and nobody tells. That a part of it is silent, or all of it since a moment ago,
+// is an error: it may be late, or restarting.
 func (l *liveLoad) Live(ctx context.Context) (lag time.Duration, known bool, err error) {
 	c, err := l.redis.Conn(ctx)
 	if err != nil {
 		return 0, false, err
 	}
 	trust, err := watermark.ReadTrust(ctx, c, l.name)
-	if err != nil || trust.Expired {
+	if err != nil {
 		return 0, false, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if trust.Expired {
+		return 0, false, l.silent(len(trust.Schemas))
+	}
+	l.seen = time.Now()
 	asked := time.Now()
 	view, err := l.source.Ask(ctx)
 	if err != nil {
@@ -81,6 +88,23 @@ func (l *liveLoad) Live(ctx context.Context) (lag time.Duration, known bool, err
 		return 0, false, err
 	}
 	return l.judge(sample{asked, view.Shown}, marks.Covers), true, nil
+}
+
+// goneAfter is how long a pipeline must have been silent in all partitions until it
+// is taken for stopped.
+const goneAfter = time.Minute
+
+// silent returns an error where the pipeline should say how late it is, and does
+// not; vouched is in how many partitions somebody speaks.
+func (l *liveLoad) silent(vouched int) error {
+	switch {
+	case vouched > 0:
+		l.seen = time.Now()
+		return fmt.Errorf("somebody speaks for %d partitions and nobody for the others", vouched)
+	case !l.seen.IsZero() && time.Since(l.seen) < goneAfter:
+		return fmt.Errorf("no invalidator has said anything for %v", time.Since(l.seen).Round(time.Second))
+	}
+	return nil
 }
 
 // judge adds a sample and returns the lag. What is passed is forgotten.

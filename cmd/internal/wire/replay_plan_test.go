@@ -127,6 +127,28 @@ func TestLag(t *testing.T) {
 	})
 }
 
+// TestSilent: a pipeline that was there a moment ago, or speaks for a part, should
+// say how late it is; one that is stopped cannot be late.
+func TestSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l liveLoad
+		if err := l.silent(0); err != nil {
+			t.Errorf("never seen: %v", err)
+		}
+		if err := l.silent(2); err == nil {
+			t.Error("a partition without an owner is well")
+		}
+		time.Sleep(goneAfter / 2)
+		if err := l.silent(0); err == nil || !strings.Contains(err.Error(), "for 30s") {
+			t.Errorf("silent for 30 s: %v", err)
+		}
+		time.Sleep(goneAfter / 2)
+		if err := l.silent(0); err != nil {
+			t.Errorf("silent for a minute: %v", err)
+		}
+	})
+}
+
 // TestLiveSchemas is about who covers what, and who would make keys of a replay.
 func TestLiveSchemas(t *testing.T) {
 	parse := func(text string) *keys.Schema {
