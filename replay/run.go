@@ -14,7 +14,7 @@ import (
 
 // Run is one process's work on a replay, from where State is to its end.
 type Run struct {
-	Source Source // opened from the State's Job.Fixed
+	Source Source // opened from the State's Job.Fixed; not used where the State's phase is not Reading
 	Target Target
 	State  *State
 	Schema *keys.Schema // the invalidators'
@@ -32,6 +32,12 @@ type Run struct {
 	Progress func(Progress)
 	// ChunkDone, if not nil, is called when a chunk was published and stored.
 	ChunkDone func(Chunk)
+	// ReadDone, if not nil, is called once when everything was published and stored,
+	// before the passes are waited for: nothing is read from Source any more.
+	ReadDone func()
+	// Drained, if not nil, is called once when both passes have handled everything,
+	// before DeadLetters is asked for the last time.
+	Drained func(context.Context)
 	// DeadLetters, if not nil, returns how many dead letters this replay has made
 	// in this process.
 	DeadLetters func() int64
@@ -114,9 +120,15 @@ func (r *Run) phases(ctx context.Context) error {
 			return err
 		}
 		r.meter.enter(Draining)
+		if r.ReadDone != nil {
+			r.ReadDone()
+		}
 	}
 	if err := r.drain(ctx); err != nil {
 		return errors.Join(err, r.leave())
+	}
+	if r.Drained != nil {
+		r.Drained(ctx)
 	}
 	s.stored.Phase, s.Open = Done, false
 	r.meter.enter(Done)

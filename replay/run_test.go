@@ -160,6 +160,32 @@ func TestRunDrains(t *testing.T) {
 	})
 }
 
+// TestRunReadDone: whoever opened the source hears that it is not needed any more
+// before the passes are waited for; a Run that goes on behind that needs none.
+func TestRunReadDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, read, drains := openNew(t, -1), 0, false
+		target := &slowTarget{backlog: func() (Backlog, error) { return Backlog{Second: 1}, nil }}
+		r := &Run{
+			Source: &chunksSource{new(life), someChunks(3)}, Target: target, State: s, Schema: parse(t, itemRule),
+			ReadDone: func() { read, drains = read+1, s.Phase() == Draining && target.done() == 3 },
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if sum, err := r.Do(ctx); !errors.Is(err, ErrStopped) || sum.Phase != Draining || read != 1 || !drains {
+			t.Errorf("%+v, %v; told %d times, in time %t", sum, err, read, drains)
+		}
+		letters := int64(0)
+		again := &Run{
+			Target: new(slowTarget), State: s, Schema: r.Schema, ReadDone: r.ReadDone,
+			Drained: func(context.Context) { letters = 7 }, DeadLetters: func() int64 { return letters },
+		}
+		if sum, err := again.Do(t.Context()); err != nil || sum.Phase != Done || sum.Chunks != 3 || sum.DeadLetters != 7 || read != 1 {
+			t.Errorf("%+v, %v; told %d times", sum, err, read)
+		}
+	})
+}
+
 // TestTimeLeft: the estimate comes from what went lately.
 func TestTimeLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

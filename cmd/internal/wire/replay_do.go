@@ -50,13 +50,15 @@ func (r *replaying) do(ctx context.Context) error {
 	}
 	defer done()
 	pace.Load = load
-	source, err := r.sources.open(ctx, job.Kind, job.Fixed)
-	if err != nil {
-		return err
+	var source replay.Source // nothing is read again once all is published
+	if r.state.Phase() == replay.Reading {
+		if source, err = r.sources.open(ctx, job.Kind, job.Fixed); err != nil {
+			return err
+		}
 	}
 	display := progress.New(r.stderr)
 	run := &replay.Run{
-		Source: source, State: r.state, Schema: r.app.Schema, Old: r.old, SweepOld: r.sweepOld(), Pace: pace,
+		Source: source, ReadDone: r.sources.close, State: r.state, Schema: r.app.Schema, Old: r.old, SweepOld: r.sweepOld(), Pace: pace,
 		Progress: display.Show, Hooks: r.app.Hooks,
 	}
 	var summary replay.Summary
@@ -108,10 +110,20 @@ func (r *replaying) doTopic(ctx context.Context, run *replay.Run) (s replay.Summ
 	if err := makeTopic(ctx, topic); err != nil {
 		return s, errors.Join(err, closeLog(ctx, log))
 	}
+	letters, err := newLetters(ctx, topic.History(), r.app.Config.Log.Kafka.Topic+".replay", run.State)
+	if err != nil {
+		return s, errors.Join(err, closeLog(ctx, topic), closeLog(ctx, log))
+	}
+	run.DeadLetters = letters.made
 	run.Target = replay.NewTarget(topic.Publisher(), func(ctx context.Context) (b replay.Backlog, err error) {
 		b.First, b.Second, err = topic.Backlog(ctx, group)
 		return b, err
 	})
+	run.Drained = func(ctx context.Context) {
+		if err := letters.look(ctx); err != nil && ctx.Err() == nil {
+			r.say("replay: %v", err) // everything is done all the same
+		}
+	}
 	s, err = run.Do(ctx)
 	return s, errors.Join(err, closeLog(ctx, topic), closeLog(ctx, log))
 }

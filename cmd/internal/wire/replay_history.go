@@ -51,49 +51,86 @@ func (s *sources) liveLog(ctx context.Context) (pipeline.History, error) {
 	if s.log != nil {
 		return s.log, nil
 	}
-	log, done, err := s.app.liveLog(ctx)
+	patience := s.patience
+	if s.alone { // nobody answered for as long as that before
+		patience = 0
+	}
+	log, alone, done, err := s.app.liveLog(ctx, patience)
 	if err != nil {
 		return nil, err
 	}
-	s.log = log
+	s.log, s.alone = log, alone
 	s.closers = append(s.closers, done)
 	return log, nil
 }
 
 // liveLog is what the live log holds. The process that has an embedded log open is
-// asked; where none answers, its folder is opened, and no invalidator can start
-// until done is called.
-func (a *App) liveLog(ctx context.Context) (log pipeline.History, done func(), err error) {
+// asked, for a time; where none answers then, its folder is opened: alone is true,
+// and no invalidator can start until done is called.
+func (a *App) liveLog(ctx context.Context, patience time.Duration) (log pipeline.History, alone bool, done func(), err error) {
 	if a.Config.Log.Kafka != nil {
 		k, err := a.openKafka()
 		if err != nil {
-			return nil, nil, err
+			return nil, false, nil, err
 		}
-		return k.History(), func() { _ = closeLog(context.Background(), k) }, nil
+		return k.History(), false, func() { _ = closeLog(context.Background(), k) }, nil
 	}
 	dir := a.Config.Log.Embedded.Dir
 	if _, err := os.Stat(dir); err != nil {
-		return nil, nil, fmt.Errorf("open the log: %w", err)
+		return nil, false, nil, fmt.Errorf("open the log: %w", err)
 	}
+	client, err := a.askForLog(ctx, dir, patience)
+	if err == nil {
+		return client, false, func() {}, nil
+	}
+	if ctx.Err() != nil {
+		return nil, false, nil, err
+	}
+	own, openErr := a.openEmbedded()
+	if openErr != nil {
+		return nil, false, nil, fmt.Errorf("%w; and its folder cannot be opened: %w", err, openErr)
+	}
+	return own.History(), true, func() { _ = own.Close() }, nil
+}
+
+const (
+	// askPatience is how long an invalidator may take to answer for its log.
+	askPatience = 5 * time.Second
+	// startPatience is how long one may take that is being started again.
+	startPatience = 30 * time.Second
+	askEvery      = time.Second // meanwhile
+)
+
+// askForLog asks the process that has a folder open until it answers, or patience
+// and ctx end. Where no such process was ever there, it asks once.
+func (a *App) askForLog(ctx context.Context, dir string, patience time.Duration) (*history.Client, error) {
 	client := history.NewClient(func() string { return cmp.Or(admin.AddrOf(dir), a.Config.Admin.Listen) }, dir, a.Hooks)
-	asked, cancel := context.WithTimeout(ctx, askPatience)
-	defer cancel()
-	if _, err := client.Bounds(asked); err == nil {
-		return client, func() {}, nil
-	} else if own, openErr := a.openEmbedded(); openErr == nil {
-		return own.History(), func() { _ = own.Close() }, nil
-	} else {
-		return nil, nil, fmt.Errorf("%w; and its folder cannot be opened: %w", err, openErr)
+	if admin.AddrOf(dir) == "" {
+		patience = 0
+	}
+	t := time.NewTicker(askEvery)
+	defer t.Stop()
+	for first, until := true, time.Now().Add(patience); ; first = false {
+		asked, cancel := context.WithTimeout(ctx, askPatience)
+		_, err := client.Bounds(asked)
+		cancel()
+		if err == nil || ctx.Err() != nil || !time.Now().Add(askEvery).Before(until) {
+			return client, err
+		}
+		if first {
+			a.Log.Warn("no invalidator answers for the log; its folder is opened when none has for a while", "dir", dir, "for", patience)
+		}
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		}
 	}
 }
 
-// askPatience is how long an invalidator may take to answer for its log.
-const askPatience = 5 * time.Second
-
 // liveSchema is the hash of the schema with which the tailer published last; ""
-// where that is not known.
+// where that is not known. It is asked for while a pipeline runs.
 func (a *App) liveSchema(ctx context.Context) (hash string) {
-	log, done, err := a.liveLog(ctx)
+	log, _, done, err := a.liveLog(ctx, startPatience)
 	if err != nil {
 		return ""
 	}

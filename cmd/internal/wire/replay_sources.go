@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/go-mysql-org/go-mysql/client"
 
@@ -24,11 +25,14 @@ type sources struct {
 	// reading names the columns of both schemas.
 	reading *keys.Schema
 	log     pipeline.History // the live one, once it is open
+	alone   bool             // it was opened as a folder that nobody else can open meanwhile
 	closers []func()
+	// patience is for how long the process that has a folder open is asked for it.
+	patience time.Duration
 }
 
 func newSources(a *App, old *keys.Schema) *sources {
-	s := &sources{app: a, old: old, reading: a.Schema}
+	s := &sources{app: a, old: old, reading: a.Schema, patience: startPatience}
 	if old != nil {
 		s.reading = a.Schema.With(old)
 	}
