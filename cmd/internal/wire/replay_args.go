@@ -102,7 +102,7 @@ func (a *replayArgs) flags() *flag.FlagSet {
 		fs.StringVar(&a.Where, "where", "", "only rows for which this SQL `condition` is true")
 		fs.BoolVar(&a.Whole, "whole", false, "do not read the table: delete every key that its rules can make, by SCAN; also those of rows that are gone")
 		a.chunkFlag(fs, fmt.Sprintf("default %d", table.DefaultChunk))
-		fs.StringVar(&a.Between, "between", auto, "replay what the binlog has since the plan, after the table was read: `on|off|auto`. auto is off where the running pipeline covers it, and on where it does not run")
+		fs.StringVar(&a.Between, "between", auto, "replay what the binlog has since the plan, after the table was read: `on|off|auto`. auto is off where all that runs of the pipeline says that it has this key schema, and on otherwise")
 	case verbKeys:
 		fs.StringVar(&a.Table, "table", "", "the lines of standard input are primary keys of this table, as `db.table`; without it they are cache keys")
 		a.chunkFlag(fs, "default 5000; with -table it is 1000, whatever this says")

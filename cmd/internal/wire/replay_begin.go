@@ -180,7 +180,7 @@ func (r *replaying) planText(p replay.Plan) *planText {
 		t.Target = "Redis, by this process"
 	default:
 		t.Target = fmt.Sprintf("the topic %s.replay, which the running invalidators consume", c.Log.Kafka.Topic)
-		if !r.live.running {
+		if !r.live.running && len(r.live.invalidators) == 0 {
 			t.Warnings = append(t.Warnings, "No invalidator seems to run: the replay ends only when one has handled it. With -target redis this process deletes by itself.")
 		}
 	}
