@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -60,8 +59,9 @@ func NewFiles(cfg FilesConfig) (*Files, error) {
 
 // inventory is what the files hold.
 type inventory struct {
-	executed gtid.Set // everything up to their end, what is gone included
-	gone     gtid.Set // of executed, what they do not hold
+	executed gtid.Set   // everything up to their end, what is gone included
+	gone     gtid.Set   // of executed, what they do not hold
+	holds    []gtid.Set // by file: its whole transactions
 	notes    []string
 }
 
@@ -159,12 +159,7 @@ func (f *Files) Since(ctx context.Context, t time.Time) (pipeline.Position, time
 	if err != nil {
 		return "", time.Time{}, err
 	}
-	at := 0
-	for i, file := range f.files {
-		if !file.begun.After(t.Add(-sinceSlack)) {
-			at = i
-		}
-	}
+	at, _ := begunBefore(len(f.files), t, func(i int) (time.Time, error) { return f.files[i].begun, nil }) // never fails
 	set := f.files[at].before
 	set.Union(have.gone)
 	return f.position(set), f.files[at].begun, nil
@@ -173,6 +168,10 @@ func (f *Files) Since(ctx context.Context, t time.Time) (pipeline.Position, time
 // Run implements pipeline.Source.
 func (f *Files) Run(ctx context.Context, from pipeline.Position, fn func(context.Context, pipeline.Batch) error) error {
 	set, err := f.set(from)
+	if err != nil {
+		return err
+	}
+	have, err := f.look(ctx)
 	if err != nil {
 		return err
 	}
@@ -187,7 +186,7 @@ func (f *Files) Run(ctx context.Context, from pipeline.Position, fn func(context
 		}
 		return err
 	}
-	for _, file := range f.files[f.first(set):] {
+	for _, file := range f.files[have.first(set):] {
 		if _, err := file.each(ctx, true, d.HandleEvent); err != nil {
 			if errors.Is(err, context.Canceled) {
 				return context.Cause(ctx)
@@ -198,37 +197,49 @@ func (f *Files) Run(ctx context.Context, from pipeline.Position, fn func(context
 	return fmt.Errorf("%w: the binlog files were read to their end", pipeline.ErrFatal)
 }
 
-// first returns the newest file before which there is nothing that is not in the
-// set.
-func (f *Files) first(set gtid.Set) int {
-	for i, file := range slices.Backward(f.files) {
-		if set.HasAll(file.before) {
+// first returns the first file that holds anything that is not in the set, or the
+// last one.
+func (h *inventory) first(set gtid.Set) int {
+	for i, holds := range h.holds {
+		if !set.HasAll(holds) {
 			return i
 		}
 	}
-	return 0
+	return len(h.holds) - 1
 }
 
 // scan reads through the files for the GTIDs of whole transactions.
 func (f *Files) scan(ctx context.Context) (*inventory, error) {
-	have := &inventory{}
-	have.executed, have.gone = f.files[0].before, f.files[0].before
+	have := &inventory{holds: make([]gtid.Set, len(f.files))}
+	var held gtid.Set
+	var cuts []string
 	for i, file := range f.files {
-		if gap := file.before.Minus(have.executed); i > 0 && !gap.Empty() {
-			have.notes = append(have.notes, fmt.Sprintf("Between %s and %s, %d transactions are missing: give the files between, or replay the tables.",
-				f.files[i-1].path, file.path, have.executed.Missing(file.before)))
-			if !f.srv.MariaDB() {
-				have.gone.Union(gap)
-			}
-			have.executed.Union(file.before)
-		}
-		cut, err := file.transactions(ctx, f.cfg, &have.executed)
+		cut, err := file.transactions(ctx, f.cfg, &have.holds[i])
 		if err != nil {
 			return nil, err
 		}
 		if cut != "" {
-			have.notes = append(have.notes, fmt.Sprintf("%s %s: what follows there is not replayed, and what it changed must be covered by a whole copy of the file, or by a replay of the tables.", file.path, cut))
+			cuts = append(cuts, fmt.Sprintf("%s %s: what follows there is not replayed, and what it changed must be covered by a whole copy of the file, or by a replay of the tables.", file.path, cut))
 		}
+		held.Union(have.holds[i])
 	}
+	have.executed, have.gone = f.files[0].before, f.files[0].before
+	for i, file := range f.files {
+		gap := file.before.Minus(have.executed)
+		if !f.srv.MariaDB() { // files of two servers may hold what each other lack
+			have.gone.Union(file.before)
+			gap = gap.Minus(held)
+		}
+		if i > 0 && !gap.Empty() {
+			have.notes = append(have.notes, fmt.Sprintf("Between %s and %s, %d transactions are missing: give the files between, or replay the tables.",
+				f.files[i-1].path, file.path, gtid.Set{}.Missing(gap)))
+		}
+		have.executed.Union(file.before)
+		have.executed.Union(have.holds[i])
+	}
+	if !f.srv.MariaDB() {
+		have.gone = have.gone.Minus(held)
+	}
+	have.notes = append(have.notes, cuts...)
 	return have, ctx.Err()
 }

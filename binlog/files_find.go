@@ -2,6 +2,7 @@ package binlog
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -30,7 +31,8 @@ type binlogFile struct {
 }
 
 // findFiles returns the binlog files of paths in the order in which they were
-// written.
+// written: what came before a file grows from one to the next. Neither numbers
+// tell that, where the files are of two servers, nor clocks.
 func findFiles(paths []string) ([]binlogFile, error) {
 	if len(paths) == 0 {
 		return nil, errors.New("no binlog file is named")
@@ -55,12 +57,9 @@ func findFiles(paths []string) ([]binlogFile, error) {
 			found = append(found, file)
 		}
 	}
-	oneBase := !slices.ContainsFunc(found, func(f binlogFile) bool { return f.base != found[0].base })
 	slices.SortStableFunc(found, func(a, b binlogFile) int {
-		if c := a.begun.Compare(b.begun); c != 0 && !oneBase {
-			return c
-		}
-		return int(min(max(int64(a.number)-int64(b.number), -1), 1))
+		none := gtid.Set{}
+		return cmp.Or(cmp.Compare(none.Missing(a.before), none.Missing(b.before)), a.begun.Compare(b.begun), cmp.Compare(a.number, b.number))
 	})
 	return found, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sort"
 	"time"
 
 	"github.com/go-mysql-org/go-mysql/mysql"
@@ -39,25 +38,50 @@ func Since(ctx context.Context, cfg Config, srv Server, t time.Time) (pipeline.P
 		return fail(errors.New("the server lists no binlog: turn log_bin on"))
 	}
 	begun := make(map[int]time.Time)
-	var failed error
-	// Files are begun in their order. The first one that began behind t ends the
-	// search; the one before it is the one.
-	behind := sort.Search(len(logs), func(i int) bool {
-		if failed != nil {
-			return false
+	at, err := begunBefore(len(logs), t, func(i int) (_ time.Time, err error) {
+		if _, ok := begun[i]; !ok {
+			begun[i], err = fileBegun(ctx, cfg, srv, logs[i][0])
 		}
-		begun[i], failed = fileBegun(ctx, cfg, srv, logs[i][0])
-		return begun[i].After(t.Add(-sinceSlack))
+		return begun[i], err
 	})
-	if failed != nil {
-		return fail(failed)
+	if err != nil {
+		return fail(err)
 	}
-	at := max(behind-1, 0)
 	pos, err := fileStart(ctx, s, srv, logs[at][0])
 	if err != nil {
 		return fail(err)
 	}
 	return pos, begun[at], nil
+}
+
+// begunBefore returns the newest of n files before which nothing was committed at
+// or after t, or 0. A file that was begun earlier than the one before it, or later
+// than the one behind it, was begun under a clock that was wrong (a server that
+// boots before it has the time): files are looked at from the newest on, without
+// leaving one out, and such a file is not taken for the one.
+func begunBefore(n int, t time.Time, begun func(int) (time.Time, error)) (int, error) {
+	limit := t.Add(-sinceSlack)
+	// What is older than all there is costs one question.
+	if first, err := begun(0); err != nil || first.After(limit) {
+		return 0, err
+	}
+	for i := n - 1; i > 0; i-- {
+		at, err := begun(i)
+		if err != nil {
+			return 0, err
+		}
+		if at.After(limit) {
+			continue
+		}
+		before, err := begun(i - 1)
+		if err != nil {
+			return 0, err
+		}
+		if !before.After(at.Add(sinceSlack)) {
+			return i, nil
+		}
+	}
+	return 0, nil
 }
 
 // fileStart returns the position at the beginning of a binlog file: what the
