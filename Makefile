@@ -65,6 +65,10 @@ bench: ## print rows/s, CPU, memory and latency against a plain reader
 bench-gate: ## print what the visibility gates cost: first deletes with and without them, questions asked of each reader
 	TESTENV=$(TESTENV),require $(GO) run ./bench -gate
 
+.PHONY: bench-replay
+bench-replay: ## print how fast a table of 10,000,000 rows is replayed, and what live deletes feel of it
+	TESTENV=$(TESTENV),require $(GO) run ./bench -replay -rows 10000000 -latency-seconds 30
+
 .PHONY: tidy
 tidy: ## check that go.mod and go.sum are tidy
 	$(GO) mod tidy -diff

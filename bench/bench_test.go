@@ -125,3 +125,32 @@ func TestParse(t *testing.T) {
 		t.Errorf("%+v, %v", o, err)
 	}
 }
+
+// Every key is gone at the end, with kills and without.
+func TestReplayIsMeasured(t *testing.T) {
+	envtest.Shared(t)
+	var out, progress bytes.Buffer
+	if code := benchMain([]string{"-replay", "-log", "embedded", "-rows", "60000", "-latency-seconds", "1", "-json"}, &out, &progress); code != 0 {
+		t.Fatalf("exit code %d\n%s", code, progress.String())
+	}
+	var r replayReport
+	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+		t.Fatalf("%v in %s", err, out.String())
+	}
+	if len(r.Results) != 1 {
+		t.Fatalf("%d results, want 1", len(r.Results))
+	}
+	x := r.Results[0]
+	if x.Left != 0 || x.KilledLeft != 0 || x.Kills != replayKills || x.Redone > replayKills || x.KeysPerMinute <= 0 || x.PeakRSS <= 0 {
+		t.Errorf("%+v", x)
+	}
+	for _, q := range []quantiles{x.Before, x.Beside} {
+		if q.N == 0 || q.Lost != 0 || q.P99 < q.P50 {
+			t.Errorf("%+v", q)
+		}
+	}
+	var table bytes.Buffer
+	if err := r.print(&table); err != nil || strings.Count(table.String(), "\n") != 4 {
+		t.Errorf("error %v, table:\n%s", err, table.String())
+	}
+}

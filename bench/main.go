@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -26,6 +27,9 @@ type options struct {
 	latency time.Duration
 	json    bool
 	gate    bool // measure what the gate costs, and nothing else
+	replay  bool // measure a replay, and nothing else
+	// replayFlags go to the command replay.
+	replayFlags []string
 }
 
 func main() {
@@ -48,6 +52,9 @@ func benchMain(args []string, stdout, stderr io.Writer) int {
 	defer stop()
 	if o.gate {
 		return printed(gateMain(ctx, o, newProgress(stderr), stdout), stderr)
+	}
+	if o.replay {
+		return printed(replayMain(ctx, o, newProgress(stderr), stdout), stderr)
 	}
 	r, err := measure(ctx, o, newProgress(stderr))
 	if err != nil {
@@ -82,9 +89,12 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	seconds := fs.Int("latency-seconds", 10, "how long the latency is measured with each log; 0 leaves it out")
 	fs.BoolVar(&o.json, "json", false, "print JSON instead of a table")
 	fs.BoolVar(&o.gate, "gate", false, "measure what the gates cost instead: first deletes with and without them, and the questions that each reader is asked")
+	fs.BoolVar(&o.replay, "replay", false, "measure a replay of a table of -rows rows instead: keys a minute, what live deletes feel of it, and what kills cost")
+	replayFlags := fs.String("replay-flags", "", "more `flags` for the command replay, such as \"-rate 20000\"")
 	if err := fs.Parse(args); err != nil {
 		return o, err
 	}
+	o.replayFlags = strings.Fields(*replayFlags)
 	o.latency = time.Duration(*seconds) * time.Second
 	o.logs = []string{*log}
 	if *log == "both" {

@@ -79,7 +79,7 @@ func openWorld(ctx context.Context, kafka bool, p *progress) (w *world, err erro
 		}
 	}
 	w.say("building the commands")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", w.dir+string(filepath.Separator), module+"/cmd/"+tailer, module+"/cmd/"+invalidator)
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", w.dir+string(filepath.Separator), module+"/cmd/...")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := build.CombinedOutput(); err != nil {
 		return w, fmt.Errorf("build the commands (run bench inside the repository): %w\n%s", err, text)

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -245,4 +247,54 @@ func (r *replayRig) addDeadLetter(t *testing.T, id int) {
 	if err := k.DeadLetters().Add(t.Context(), d); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestReplayDryRun: the count is exact for a quiet table, within 1 % beside
+// writes, and nothing is deleted.
+func TestReplayDryRun(t *testing.T) {
+	r := &replayRig{rig: newRig(t, options{embedded: true, keys: replaySchema}), running: true}
+	command(t, "replay")
+	r.pipeline(0)
+	r.exec("SET SESSION cte_max_recursion_depth = 20000; INSERT INTO item (id, category, price, status) " +
+		"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) SELECT i, i % 700, 1, 'draft' FROM n")
+	r.settle()
+	truth := func() (n int64) {
+		if err := r.sql.QueryRowContext(t.Context(), "SELECT COUNT(*) + COUNT(DISTINCT category) FROM item").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	dryRun := func() int64 {
+		s, _ := r.replay(t, "", "table", "-table", r.db+".item", "-dry-run")
+		return s.Keys
+	}
+	deletes := r.mon.count()
+	if got, want := dryRun(), truth(); got != want {
+		t.Errorf("%d keys in a quiet table, want %d", got, want)
+	}
+	if n := r.mon.count() - deletes; n > 1 { // one of the preflight's
+		t.Errorf("the dry run made %d deletes", n)
+	}
+
+	ctx, stop := context.WithCancel(t.Context())
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			_, err := r.sql.ExecContext(ctx, "INSERT INTO item (id, category, price, status) VALUES (?, ?, 1, 'draft'); DELETE FROM item WHERE id = ?; UPDATE item SET category = ? WHERE id = ?",
+				20_001+i, i%700, 7*(i%2000), i%900, i%20_000)
+			if err != nil && ctx.Err() == nil {
+				t.Errorf("write: %v", err)
+				return
+			}
+		}
+	})
+	before := truth()
+	got := dryRun()
+	after := truth()
+	stop()
+	writing.Wait()
+	if low, high := min(before, after)*99/100, max(before, after)*101/100; got < low || got > high {
+		t.Errorf("%d keys beside writes; there were %d before and %d after", got, before, after)
+	}
+	t.Logf("%d keys beside writes; there were %d before and %d after", got, before, after)
 }
