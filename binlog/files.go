@@ -89,6 +89,21 @@ func (f *Files) Notes(ctx context.Context) ([]string, error) {
 	return have.notes, nil
 }
 
+// InOrder says whether each file was written behind all that the files before it
+// hold. Those of two servers need not be, such as an archive across a failover.
+func (f *Files) InOrder(ctx context.Context) (bool, error) {
+	have, err := f.look(ctx)
+	if err != nil {
+		return false, err
+	}
+	for i, file := range f.files[1:] {
+		if !file.before.HasAll(f.files[i].before) || !file.before.HasAll(have.holds[i]) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
 // Start implements pipeline.Source: current is the end of the files, earliest
 // their beginning.
 func (f *Files) Start(ctx context.Context, spec string) (pipeline.Position, error) {

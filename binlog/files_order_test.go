@@ -67,18 +67,22 @@ func TestFilesOfTwoServers(t *testing.T) {
 		t.Fatalf("%q, then %q", oldSet, behindSet)
 	}
 	for what, c := range map[string]struct {
-		file  string
-		all   gtid.Set
-		first string
+		file    string
+		all     gtid.Set
+		first   string
+		inOrder bool
 	}{
-		"a server of which nothing was replicated": {apart, apartSet, apart},
-		"the replica that took over":               {behind, behindSet, oldFile},
+		"a server of which nothing was replicated": {apart, apartSet, apart, false},
+		"the replica that took over":               {behind, behindSet, oldFile, true},
 	} {
 		files := filesOf(t, cfg, c.file, oldFile)
 		have, all := mustLook(t, files), c.all
 		all.Union(oldSet)
 		if have.executed.String() != all.String() || !have.gone.Intersect(have.holds[0]).Empty() || !have.gone.Intersect(have.holds[1]).Empty() {
 			t.Errorf("%s: the files hold %q and lack %q, want %q", what, have.executed, have.gone, all)
+		}
+		if inOrder, err := files.InOrder(t.Context()); inOrder != c.inOrder || err != nil {
+			t.Errorf("%s: in order: %t, %v", what, inOrder, err)
 		}
 		if files.files[0].path != c.first {
 			t.Errorf("%s: %s comes first", what, files.files[0].path)

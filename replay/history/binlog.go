@@ -51,6 +51,9 @@ type BinlogDeps struct {
 	Since func(context.Context, time.Time) (pipeline.Position, time.Time, error)
 	// Notes returns what the source does not show, for Plan.Warnings; may be nil.
 	Notes func(context.Context) ([]string, error)
+	// InOrder says whether what the source brings was committed in that order, as
+	// one server's is, so that what is behind a time need not be read; nil: it was.
+	InOrder func(context.Context) (bool, error)
 
 	Name   string // the source's name in events
 	Schema string // keys.Schema.Hash of the schema that Source reads with

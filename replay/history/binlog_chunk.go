@@ -33,7 +33,7 @@ func (r *binlogRead) batch(b pipeline.Batch) error {
 	if b.First {
 		r.first(b.Txn)
 	}
-	if !r.spec.Until.IsZero() && b.Txn.CommittedAt.After(r.spec.Until.Add(clockBack)) {
+	if !r.whole && !r.spec.Until.IsZero() && b.Txn.CommittedAt.After(r.spec.Until.Add(clockBack)) {
 		return r.finish()
 	}
 	wanted := r.wanted(&b)

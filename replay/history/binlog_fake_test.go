@@ -34,6 +34,7 @@ type fakeBinlog struct {
 	check    error       // of Check, once
 	runs     int
 	sent     func() // before each batch; may be nil
+	mixed    bool   // it is of several servers
 }
 
 func fakeGTID(i int) string { return fmt.Sprintf("%s:%d", fakeServer, i+1) }
@@ -118,7 +119,7 @@ func (f *fakeBinlog) open(t testing.TB, spec BinlogSpec) planned {
 	deps := func() BinlogDeps {
 		return BinlogDeps{Source: f, Name: "shop", Schema: "s", Patience: time.Minute, Since: func(context.Context, time.Time) (pipeline.Position, time.Time, error) {
 			return "@" + upTo(f.purged), time.Time{}, nil
-		}}
+		}, InOrder: func(context.Context) (bool, error) { return !f.mixed, nil }}
 	}
 	s, err := OpenBinlog(deps(), spec)
 	if err != nil {

@@ -44,6 +44,7 @@ type binlogRead struct {
 	got     int64  // rows of it that came since it began to come
 	seq     int    // events of it since then
 	late    bool   // it was committed after Until
+	whole   bool   // what is late may be before what is not
 	reached bool
 	xa      []string
 
@@ -64,6 +65,13 @@ func (b *binlogSource) Read(ctx context.Context, from replay.Cursor, fn func(con
 	r.fn = fn
 	if r.left == 0 {
 		return nil
+	}
+	if b.InOrder != nil {
+		inOrder, err := b.InOrder(ctx)
+		if err != nil {
+			return fmt.Errorf("read the binlog of %s: %w", b.Name, err)
+		}
+		r.whole = !inOrder
 	}
 	wait, last := firstWait, error(nil)
 	for {

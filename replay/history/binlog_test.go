@@ -170,6 +170,10 @@ func testTimes(t *testing.T) {
 			t.Errorf("%d to %d: %s, want %s", c.since, c.until, got, c.want)
 		}
 	}
+	f.mixed = true // then nothing says that all that follows is late, too
+	if got, want := said(f.open(t, BinlogSpec{Since: at(200), Until: at(300)}).read()...), []string{"+2", "+3", "+4", "+5", "+7", "+9"}; !slices.Equal(got, want) {
+		t.Errorf("of several servers: %s, want %s", got, want)
+	}
 	if _, err := OpenBinlog(BinlogDeps{Source: f}, BinlogSpec{Since: at(2), Until: at(1)}); err == nil {
 		t.Error("a range that ends before it begins is taken")
 	}
