@@ -58,7 +58,8 @@ type Target interface {
 	// what is too large for one record. Passing trouble is retried without end.
 	Publish(ctx context.Context, events []pipeline.Event) error
 	// Backlog says how many records of the target's log each pass has still to
-	// handle, of this replay and of others.
+	// handle, of this replay and of others; at least one while anything is owed, such
+	// as second deletes to a reader that is out.
 	Backlog(ctx context.Context) (Backlog, error)
 }
 
