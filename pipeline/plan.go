@@ -109,19 +109,16 @@ type planner struct {
 	skip     *again         // what need not be planned; nil: nothing
 	need     gtid.Builder
 	gtid     string // the last one
-	bindings map[string]*keys.Binding
+	bindings *keys.Bindings
 	result   keys.Result
 	differs  func(hash string)
 	last     string // the last schema hash that differed
 }
 
-// maxBindings bounds the cache of bindings; it is cleared when it is full.
-const maxBindings = 1024
-
 func newPlanner(s *keys.Schema, l *lanes, differs func(string)) *planner {
 	return &planner{
 		schema: s, lanes: l, keys: make([][]string, len(l.fills)),
-		bindings: make(map[string]*keys.Binding), differs: differs,
+		bindings: keys.NewBindings(s), differs: differs,
 	}
 }
 
@@ -232,7 +229,7 @@ func (pl *planner) event(p *plan, e *Event) (doubt string) {
 	var doubts []string
 	for i := range e.Tables {
 		t := &e.Tables[i]
-		b := pl.bind(t)
+		b := pl.bindings.Of(t.DB, t.Table, t.Columns)
 		if b == nil {
 			continue // no rule of this schema is about the table
 		}
@@ -281,20 +278,4 @@ func (pl *planner) scope(p *plan, s Scope, reason string) {
 func (pl *planner) pattern(p *plan, r *keys.Rule) {
 	p.patterns = append(p.patterns, r.Pattern())
 	p.fill = max(p.fill, pl.lanes.fills[pl.lanes.of[r]])
-}
-
-// bind ties the table's rules to the event's columns; nil where no rule matches.
-func (pl *planner) bind(t *TableRows) *keys.Binding {
-	id := t.DB + "\x00" + t.Table + "\x00" + strings.Join(t.Columns, "\x00")
-	b, ok := pl.bindings[id]
-	if !ok {
-		if table := pl.schema.Table(t.DB, t.Table); table != nil {
-			b = table.Bind(t.Columns)
-		}
-		if len(pl.bindings) >= maxBindings {
-			clear(pl.bindings)
-		}
-		pl.bindings[id] = b
-	}
-	return b
 }

@@ -1,41 +1,25 @@
 package replay
 
 import (
-	"strings"
-
 	"github.com/doubletap-cdc/doubletap/keys"
 	"github.com/doubletap-cdc/doubletap/pipeline"
 )
 
-// maxBindings bounds a keyer's cache; it is cleared when it is full.
-const maxBindings = 1024
-
 // keyer builds keys of rows, as the invalidators will. It keeps scratch memory
 // and so belongs to one goroutine.
 type keyer struct {
-	schema   *keys.Schema
-	bindings map[string]*keys.Binding
+	bindings *keys.Bindings
 	result   keys.Result
 }
 
 func newKeyer(s *keys.Schema) *keyer {
-	return &keyer{schema: s, bindings: make(map[string]*keys.Binding)}
+	return &keyer{bindings: keys.NewBindings(s)}
 }
 
 // rows returns what the rows make, until the next call; nil where no rule is
 // about the table.
 func (k *keyer) rows(t *pipeline.TableRows) *keys.Result {
-	id := t.DB + "\x00" + t.Table + "\x00" + strings.Join(t.Columns, "\x00")
-	b, ok := k.bindings[id]
-	if !ok {
-		if table := k.schema.Table(t.DB, t.Table); table != nil {
-			b = table.Bind(t.Columns)
-		}
-		if len(k.bindings) >= maxBindings {
-			clear(k.bindings)
-		}
-		k.bindings[id] = b
-	}
+	b := k.bindings.Of(t.DB, t.Table, t.Columns)
 	if b == nil {
 		return nil
 	}
