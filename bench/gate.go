@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -81,12 +80,7 @@ func gateMain(ctx context.Context, o options, p *progress, out io.Writer) (err e
 		}
 	}
 	r.Machine.LoadAfter = loadAverage()
-	if o.json {
-		e := json.NewEncoder(out)
-		e.SetIndent("", "  ")
-		return e.Encode(r)
-	}
-	return r.print(out)
+	return o.write(out, r)
 }
 
 func (w *world) measureGate(ctx context.Context, log string, l load, gate bool, replica *sql.DB, addr string) (x gateResult, err error) {

@@ -61,14 +61,17 @@ func benchMain(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "bench:", err)
 		return 1
 	}
+	return printed(o.write(stdout, r), stderr)
+}
+
+// write writes a report as a table, or as JSON.
+func (o options) write(out io.Writer, r interface{ print(io.Writer) error }) error {
 	if o.json {
-		e := json.NewEncoder(stdout)
+		e := json.NewEncoder(out)
 		e.SetIndent("", "  ")
-		err = e.Encode(r)
-	} else {
-		err = r.print(stdout)
+		return e.Encode(r)
 	}
-	return printed(err, stderr)
+	return r.print(out)
 }
 
 // printed is the exit code for err.

@@ -32,16 +32,22 @@ func cpuOf(stat string) (float64, error) {
 
 // peakRSS is a process's largest resident memory so far, in MB of 2^20 bytes.
 // Not the rusage of wait: that starts with what the parent had at the fork.
-func peakRSS(pid int) (float64, error) {
+func peakRSS(pid int) (float64, error) { return memoryOf(pid, "VmHWM") }
+
+// resident is a process's resident memory now, in the same unit.
+func resident(pid int) (float64, error) { return memoryOf(pid, "VmRSS") }
+
+// memoryOf reads a field of /proc/PID/status, which the kernel gives in kB.
+func memoryOf(pid int, field string) (float64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+		if rest, ok := strings.CutPrefix(line, field+":"); ok {
 			kb, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 64)
 			return kb / 1024, err
 		}
 	}
-	return 0, errors.New("/proc status has no VmHWM")
+	return 0, fmt.Errorf("/proc status has no %s", field)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -72,12 +71,7 @@ func replayMain(ctx context.Context, o options, p *progress, out io.Writer) (err
 		r.Results = append(r.Results, x)
 	}
 	r.Machine.LoadAfter = loadAverage()
-	if o.json {
-		e := json.NewEncoder(out)
-		e.SetIndent("", "  ")
-		return e.Encode(r)
-	}
-	return r.print(out)
+	return o.write(out, r)
 }
 
 // fillBig makes the table's rows, without the binlog: they are what was there

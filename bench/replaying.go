@@ -3,13 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -94,7 +91,7 @@ func (c *replaying) watchMemory(ctx context.Context, half func() bool) func() (a
 	var atHalf, peak float64
 	go func() {
 		for pause(ctx, 100*time.Millisecond) == nil {
-			now, err := residentMB(c.cmd.Process.Pid)
+			now, err := resident(c.cmd.Process.Pid)
 			if err != nil {
 				return // it has ended
 			}
@@ -111,19 +108,4 @@ func (c *replaying) watchMemory(ctx context.Context, half func() bool) func() (a
 		defer mu.Unlock()
 		return atHalf, peak
 	}
-}
-
-// residentMB is a process's resident memory now, in MB of 2^20 bytes.
-func residentMB(pid int) (float64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kb, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 64)
-			return kb / 1024, err
-		}
-	}
-	return 0, errors.New("/proc status has no VmRSS")
 }
