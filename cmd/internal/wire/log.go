@@ -17,7 +17,7 @@ func (a *App) openEmbedded() (*bus.Embedded, error) {
 	return bus.OpenEmbedded(bus.EmbeddedConfig{Dir: c.Dir, Retain: c.Retain, Logger: a.Log, Hooks: a.Hooks})
 }
 
-// showLog lets replay, verify and explain ask this process for what it has open.
+// showLog lets replay ask this process for what it has open.
 func (a *App) showLog(log *bus.Embedded) {
 	dir := a.Config.Log.Embedded.Dir
 	token, err := admin.MakeToken(dir)
