@@ -55,6 +55,12 @@ func LogHooks(log *slog.Logger) pipeline.Hooks {
 		SchemaDiffers: func(eventHash string) {
 			log.Warn("events were published with another key schema; keys are built with the one of this process", "event_schema", eventHash)
 		},
+		OtherSchema: func(i pipeline.OtherSchemaInfo) {
+			if i.Held {
+				l.limited("other schema "+i.Schema, 1, slog.LevelWarn, "records are for another key schema than this process's, and are held back: a process that has it should take the partition; else all keys of their tables are deleted, and they become dead letters",
+					"partition", i.Partition, "schema", i.Schema, "for", i.For.Round(time.Second))
+			}
+		},
 		Recovered: func(op string, failures int) {
 			l.limited("recovered "+op, 1, slog.LevelInfo, "works again", "op", op, "failures", failures)
 		},

@@ -18,7 +18,10 @@ const replayPrefix = prefix + "replay_"
 // the hooks that feed them. How long ago a replayed change was committed says
 // nothing, so there is no such metric.
 func NewReplayMetrics(reg prometheus.Registerer) pipeline.Hooks {
-	return newDeleteMetrics(factory{reg, replayPrefix, "Of replays: "}).hooks()
+	f := factory{reg, replayPrefix, "Of replays: "}
+	m := newDeleteMetrics(f)
+	m.held = f.gauges("held_for_schema", "1 where records are held back because they are for another key schema than this process's.", "partition")
+	return m.hooks()
 }
 
 // deleteMetrics are those of one log and its two passes.
@@ -27,6 +30,7 @@ type deleteMetrics struct {
 	fetched  prometheus.Counter
 	behind   *prometheus.GaugeVec
 	pending  *prometheus.GaugeVec
+	held     *prometheus.GaugeVec // nil: of live changes nothing is held back
 	deletes  *prometheus.CounterVec
 	keys     *prometheus.CounterVec
 	sweeps   *prometheus.CounterVec
@@ -105,6 +109,7 @@ func (m *deleteMetrics) hooks() pipeline.Hooks {
 		WhenErrors:      func(n int) { m.whens.Add(float64(n)) },
 		SchemaDiffers:   func(string) { m.schemas.Inc() },
 		Refused:         func(n int) { m.refused.Add(float64(n)) },
+		OtherSchema:     m.otherSchema,
 		Retry: func(op string, _ int, _ error, _ time.Duration) {
 			m.retries.WithLabelValues(op).Inc()
 		},
@@ -146,6 +151,9 @@ func (m *deleteMetrics) own(partition string, owned bool) {
 		m.behind.DeleteLabelValues(partition)
 		m.pending.DeleteLabelValues(partition)
 		m.out.DeletePartialMatch(prometheus.Labels{"partition": partition})
+		if m.held != nil {
+			m.held.DeleteLabelValues(partition)
+		}
 	}
 	m.owned.Set(float64(len(m.partition)))
 }
@@ -156,6 +164,17 @@ func (m *deleteMetrics) set(v *prometheus.GaugeVec, partition string, n int64) {
 	if m.partition[partition] {
 		v.WithLabelValues(partition).Set(float64(n))
 	}
+}
+
+func (m *deleteMetrics) otherSchema(i pipeline.OtherSchemaInfo) {
+	if m.held == nil {
+		return
+	}
+	held := int64(0)
+	if i.Held {
+		held = 1
+	}
+	m.set(m.held, i.Partition, held)
 }
 
 func (m *deleteMetrics) readerOut(i pipeline.ReaderOutInfo) {
@@ -182,6 +201,7 @@ func reasonClass(i pipeline.OverInfo) string {
 		{"start", "start"},
 		{"statement", "truncate drop alter create rename statement repair"},
 		{"row", "row column decode image"},
+		{"schema", "another-key-schema"},
 	} {
 		for word := range strings.FieldsSeq(c.words) {
 			if strings.Contains(reason, strings.ReplaceAll(word, "-", " ")) {

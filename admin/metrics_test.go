@@ -54,6 +54,9 @@ func exercise(h pipeline.Hooks) {
 	h.DeadLettered(pipeline.DeadLetter{Partition: "t/0", Offset: 3, Reason: "unknown version", Data: []byte("s3cret")})
 	h.WhenErrors(2)
 	h.SchemaDiffers("abcd")
+	for _, partition := range []string{"t/0", "t/9"} {
+		h.OtherSchema(pipeline.OtherSchemaInfo{Partition: partition, Schema: "abcd", Held: true, For: time.Minute})
+	}
 	h.Refused(6)
 	h.Retry("first delete", 1, errors.New("no route"), time.Second)
 }
@@ -184,12 +187,12 @@ func TestReplayMetrics(t *testing.T) {
 			t.Errorf("a replay changes %s from %v to %v", f.GetName(), before[i], f)
 		}
 	}
-	if replayed != 19 {
+	if replayed != 20 {
 		t.Errorf("%d metrics of replays", replayed)
 	}
 	for name, want := range map[string]float64{
 		"deletes_total": 4, "deleted_keys_total": 6, "records_behind": 7, "pending_second_deletes": 5, "second_deletes_total": 3,
-		"reader_out": 1, "stall_repeats_total": 11, "dead_letters_total": 1, "retries_total": 1, "partitions_owned": 1,
+		"reader_out": 1, "stall_repeats_total": 11, "dead_letters_total": 1, "retries_total": 1, "partitions_owned": 1, "held_for_schema": 1,
 	} {
 		if got := sum(t, reg, replayPrefix+name); got != want {
 			t.Errorf("replay_%s = %v, want %v", name, got, want)
@@ -251,6 +254,7 @@ func TestReasonClass(t *testing.T) {
 		"the log no longer holds offset 3": "gap", "gap in the source's history: purged": "gap",
 		"first start": "start", "TRUNCATE TABLE shop.item": "statement", "ALTER TABLE": "statement",
 		"a statement that is not understood (FOO)": "statement", "a column is missing": "row", "?": "other",
+		"made for another key schema: its keys are those of ab12, and this invalidator has cd34": "schema",
 	} {
 		if got := reasonClass(pipeline.OverInfo{Reason: reason}); got != want {
 			t.Errorf("%q is %s, want %s", reason, got, want)

@@ -176,7 +176,12 @@ func appendHeader(b []byte, e *Event) []byte {
 		b = strconv.AppendInt(b, e.CommittedAt.UnixMicro(), 10)
 	}
 	b = append(b, `,"schema":`...)
-	return appendString(b, e.Schema)
+	b = appendString(b, e.Schema)
+	if e.KeysBy != "" {
+		b = append(b, `,"keys_by":`...)
+		b = appendString(b, e.KeysBy)
+	}
+	return b
 }
 
 // appendImage fails where a value has no form in JSON.

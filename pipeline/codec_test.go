@@ -91,6 +91,10 @@ var golden = map[string]*Event{
 		Kind: KindKeys, Source: "shop", GTID: goldenGTID + ":1-25", Seq: 1, Schema: "8f2b1c3d4e5f6071",
 		Keys: []string{"item:42", "user:café:cart"}, Patterns: []string{"old:item:*"}, Reason: "a replay of a list of keys",
 	},
+	"replayed": {
+		Kind: KindChanges, Source: "shop", GTID: goldenGTID + ":1-25", Schema: "8f2b1c3d4e5f6071", KeysBy: "1f0e2d3c4b5a6978",
+		Tables: []TableRows{{DB: "shop", Table: "item", Columns: []string{"id"}, Rows: []Row{{After: []keys.Value{number("42")}}}}},
+	},
 	"progress": {
 		Kind: KindProgress, Source: "shop", GTID: goldenGTID + ":1-25", Schema: "8f2b1c3d4e5f6071",
 		Partition: 3, Partitions: 8,
@@ -181,7 +185,7 @@ func genEvent() *rapid.Generator[*Event] {
 	return rapid.Custom(func(t *rapid.T) *Event {
 		e := &Event{
 			Version: Version, Kind: KindChanges, Source: genText().Draw(t, "source"), GTID: genText().Draw(t, "gtid"),
-			Seq: rapid.IntRange(0, 1<<40).Draw(t, "seq"), Schema: genText().Draw(t, "schema"),
+			Seq: rapid.IntRange(0, 1<<40).Draw(t, "seq"), Schema: genText().Draw(t, "schema"), KeysBy: genText().Draw(t, "keys_by"),
 		}
 		if us := rapid.Int64Range(0, 1<<52).Draw(t, "committed"); us != 0 {
 			e.CommittedAt = time.UnixMicro(us)

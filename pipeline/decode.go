@@ -54,6 +54,8 @@ func (d *eventDecoder) event() {
 			e.CommittedAt = time.UnixMicro(d.integer())
 		case "schema":
 			e.Schema = d.text()
+		case "keys_by":
+			e.KeysBy = d.text()
 		case "tables":
 			d.list(func() { e.Tables = append(e.Tables, d.table()) })
 		case "scopes":

@@ -119,9 +119,12 @@ type Event struct {
 	Seq         int       // number of the event within its transaction, from 0
 	CommittedAt time.Time // as Txn.CommittedAt
 	Schema      string    // keys.Schema.Hash of the tailer's schema
-	Tables      []TableRows
-	Scopes      []Scope
-	Reason      string
+	// KeysBy is the hash of the schema by which alone the event is to be turned into
+	// keys; "" is any, as in all that a tailer publishes. Replays set it.
+	KeysBy string
+	Tables []TableRows
+	Scopes []Scope
+	Reason string
 	// Partition and Partitions belong to a progress record: the number of the one
 	// that it is in, from 0, and how many there are.
 	Partition, Partitions int

@@ -33,6 +33,9 @@ type Hooks struct {
 	Stored  func(partition string, c Cursors)   // cursors were stored
 	Posted  func(partition string, w Watermark) // a watermark was posted
 	Stalled func(StallInfo)                     // deletes do not count, because Redis stood still
+	// OtherSchema: replayed records that are for another key schema are held back in
+	// a partition, or no longer.
+	OtherSchema func(OtherSchemaInfo)
 
 	// Readers
 	ReaderAsked func(ReaderInfo)    // a reader, or the source, was asked; once a second or more often

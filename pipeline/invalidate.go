@@ -36,6 +36,10 @@ type Invalidator struct {
 	// Replays says that the log holds what is replayed: events in any order, and no
 	// progress records.
 	Replays bool
+	// HoldOthers is for how long replayed records that are for another key schema are
+	// held back before everything of their tables is invalidated instead, and they
+	// become dead letters; 0 is a minute.
+	HoldOthers time.Duration
 	// Watermarks, if not nil, is told how far the passes are. Readers.Source must be
 	// set then: a cache is trusted only while all that the source showed up to
 	// MaxLag ago has been deleted.
@@ -49,6 +53,7 @@ type Invalidator struct {
 	StoreEvery time.Duration
 
 	memory memory // of all partitions; its limit is set by Run
+	others others
 }
 
 // Run consumes until ctx ends, and then returns nil, or until something happens
@@ -110,6 +115,8 @@ type worker struct {
 	backlog    *backlog
 	lanes      *lanes
 	stalls     StallWatcher // nil: every delete counts
+	taken      int64        // what is below it, other processes' first passes have handled
+	keysBy     []byte       // how a record says that it is for our schema
 
 	sweeper *sweeper
 
@@ -141,7 +148,7 @@ func newWorker(inv *Invalidator, p Partition, c Cursors, gap string) (*worker, e
 	l := lanesOf(inv.Schema, inv.Fill)
 	w := &worker{
 		Invalidator: inv, p: p, gap: gap, lanes: l, backlog: newBacklog(c, &inv.memory, len(l.fills)),
-		sweeper: newSweeper(), began: c.First,
+		sweeper: newSweeper(), began: c.First, taken: c.First, keysBy: keysByField(inv.Schema.Hash()),
 		storeNow: make(chan struct{}, 1), stored: make(chan struct{}), storedMarks: withoutPast(c.Marks),
 	}
 	w.past = pastOf(inv.Replays, c)
@@ -203,7 +210,8 @@ func (w *worker) cursors() Cursors {
 	return c
 }
 
-// read reads from the log; it retries everything but a gap.
+// read reads from the log; it retries everything but a gap. What is for another key
+// schema may be held back.
 func (w *worker) read(ctx context.Context, from int64) (f Fetch, err error) {
 	var lost *LogGapError
 	err = retry(ctx, &w.Hooks, "read log", func(ctx context.Context) (err error) {
@@ -216,7 +224,10 @@ func (w *worker) read(ctx context.Context, from int64) (f Fetch, err error) {
 	if lost != nil {
 		return f, lost
 	}
-	return f, err
+	if err != nil {
+		return f, err
+	}
+	return w.ours(ctx, from, f)
 }
 
 // store keeps the stored cursors behind the passes, until ctx ends; then once

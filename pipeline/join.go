@@ -21,6 +21,7 @@ func Join(hs ...Hooks) Hooks {
 		j.Refused = both(j.Refused, h.Refused)
 		j.SchemaDiffers = both(j.SchemaDiffers, h.SchemaDiffers)
 		j.Stalled = both(j.Stalled, h.Stalled)
+		j.OtherSchema = both(j.OtherSchema, h.OtherSchema)
 		j.ReaderAsked = both(j.ReaderAsked, h.ReaderAsked)
 		j.ReaderOut = both(j.ReaderOut, h.ReaderOut)
 		j.Posted = both2(j.Posted, h.Posted)

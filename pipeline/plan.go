@@ -226,6 +226,15 @@ func (pl *planner) event(p *plan, e *Event) (doubt string) {
 		p.patterns = append(p.patterns, e.Patterns...)
 		p.fill = pl.lanes.fills[longest]
 	}
+	if doubt = e.doubt(pl.schema.Hash()); doubt != "" {
+		pl.tables(p, e, doubt)
+		return doubt
+	}
+	return pl.rows(p, e)
+}
+
+// rows adds the keys of row changes to the plan, and says why some could not be made.
+func (pl *planner) rows(p *plan, e *Event) string {
 	var doubts []string
 	for i := range e.Tables {
 		t := &e.Tables[i]
@@ -253,6 +262,13 @@ func (pl *planner) event(p *plan, e *Event) (doubt string) {
 		}
 	}
 	return strings.Join(doubts, "; ")
+}
+
+// tables adds the patterns of every rule about the tables of an event's rows.
+func (pl *planner) tables(p *plan, e *Event, reason string) {
+	for i := range e.Tables {
+		pl.scope(p, TableScope(e.Tables[i].DB, e.Tables[i].Table), reason)
+	}
 }
 
 // key adds a key to a lane, where it is in none with as long a fill.

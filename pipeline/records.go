@@ -53,7 +53,7 @@ type recordWriter struct {
 
 // event returns the next record's event, without content.
 func (w *recordWriter) event(kind string) Event {
-	e := Event{Kind: kind, Source: w.e.Source, GTID: w.e.GTID, Seq: w.e.Seq, CommittedAt: w.e.CommittedAt, Schema: w.e.Schema, Reason: w.e.Reason}
+	e := Event{Kind: kind, Source: w.e.Source, GTID: w.e.GTID, Seq: w.e.Seq, CommittedAt: w.e.CommittedAt, Schema: w.e.Schema, KeysBy: w.e.KeysBy, Reason: w.e.Reason}
 	w.e.Seq++
 	return e
 }

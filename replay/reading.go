@@ -112,8 +112,13 @@ func (r *Run) chunk(ctx context.Context, c Chunk, set keySet) error {
 const lastChunk = 10 * time.Second
 
 // publish waits for its turn and makes the events durable in the log, part by
-// part. What it has begun it finishes, also when ctx ends.
+// part. What it has begun it finishes, also when ctx ends. Whatever the source, all
+// events pass here: each is to be turned into keys by the replay's schema alone, also
+// by an invalidator that came later.
 func (r *Run) publish(ctx context.Context, events []pipeline.Event, n int) error {
+	for i := range events {
+		events[i].KeysBy = r.Schema.Hash()
+	}
 	parts := partsOf(events, n)
 	if err := r.wait(ctx, n/len(parts)); err != nil {
 		return ErrStopped

@@ -188,6 +188,13 @@ func (w *world) live(ctx context.Context, l *life) (Summary, error) {
 		Schema: w.schema, Old: w.old, SweepOld: w.sweepOld,
 	}
 	sum, err := r.Do(ctx)
+	for _, events := range w.published {
+		for _, e := range events {
+			if e.KeysBy != w.schema.Hash() {
+				w.t.Errorf("an event of kind %s says that its keys are made by %q", e.Kind, e.KeysBy)
+			}
+		}
+	}
 	if err := s.Close(); err != nil {
 		w.t.Fatal(err)
 	}

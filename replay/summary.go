@@ -11,10 +11,12 @@ type Summary struct {
 	Kind    string   `json:"kind"`           // the source: log, binlog, table, keys, dead
 	What    []string `json:"what,omitempty"` // what was read, for people
 	Started string   `json:"started"`        // RFC 3339, UTC
-	Result  string   `json:"result"`         // "done", "stopped" (can be resumed) or "failed" (can be resumed)
-	Error   string   `json:"error,omitempty"`
-	Phase   Phase    `json:"phase"` // "reading", "draining" (all is published) or "done"
-	Rows    int64    `json:"rows"`  // rows, changes or lines that were looked at
+	// Result is "done", "stopped" (can be resumed), "failed" (can be resumed), or
+	// "unsure": all was handled, but OtherSchema is not 0.
+	Result string `json:"result"`
+	Error  string `json:"error,omitempty"`
+	Phase  Phase  `json:"phase"` // "reading", "draining" (all is published) or "done"
+	Rows   int64  `json:"rows"`  // rows, changes or lines that were looked at
 	// Keys is how many keys were sent to be deleted: distinct within a chunk, so
 	// that a key of two chunks counts twice.
 	Keys   int64 `json:"keys"`
@@ -33,6 +35,10 @@ type Summary struct {
 	// (the rate was still growing).
 	PacedSeconds map[string]float64 `json:"paced_seconds,omitempty"`
 	DeadLetters  int64              `json:"dead_letters"`
+	// OtherSchema is how many of the records in the dead letters an invalidator with
+	// another key schema has handled: keys of the replay's schema may be left. The
+	// caller of Run.Do sets it, with Result: only it sees the letters.
+	OtherSchema int64 `json:"other_schema,omitempty"`
 	// RowsGone is how many of the rows that were asked for by their primary keys no
 	// longer exist, while some rule's keys hold more than that: those keys stay,
 	// unless everything of the table is deleted. The caller of Run.Do sets it: only
