@@ -16,14 +16,15 @@ import (
 	"github.com/doubletap-cdc/doubletap/internal/nearest"
 )
 
-// later are fields of versions to come: they get a clearer answer than "unknown".
-var later = map[string]string{
-	"second_delete.jitter": "spread second deletes",
-	"redis.wait":           "waiting for Redis replicas",
-	"redis.after_failover": "deletes that are repeated after a failover",
-	"cache":                "the cache client",
-	"verify":               "the verify command",
-	"replay":               "the replay command",
+// notHere are settings that people may look for: they get a clearer answer than
+// "unknown".
+var notHere = map[string]string{
+	"second_delete.jitter": "not supported in this version (spread second deletes)",
+	"redis.wait":           "not supported in this version (waiting for Redis replicas)",
+	"redis.after_failover": "not supported in this version (deletes that are repeated after a failover)",
+	"verify":               "not supported in this version (the verify command)",
+	"cache":                "the cache client is configured in the application that uses it: cache.Options",
+	"replay":               "the replay command has flags instead: replay -h",
 }
 
 // decode parses src into c and reports whether the file is YAML of the right
@@ -112,8 +113,8 @@ func join(path, name string) string {
 
 func (l *loader) unknown(t reflect.Type, path, name string) {
 	field := join(path, name)
-	if what, ok := later[field]; ok {
-		l.problem(field, "not supported in this version (%s)", what)
+	if answer, ok := notHere[field]; ok {
+		l.problem(field, "%s", answer)
 		return
 	}
 	text := "unknown setting"
