@@ -29,6 +29,7 @@ type Hooks struct {
 	Joined  func(partitions int)                // the log gave this process so many partitions, perhaps none
 	Owned   func(partition string, owned bool)  // a partition came or went
 	Fetched func(FetchedInfo)                   // records were read for the first pass
+	Handled func(partition string, next int64)  // and their keys were deleted: all of the first pass before an offset is
 	Deleted func(DeletedInfo)                   // a pass's deletes were acknowledged
 	Stored  func(partition string, c Cursors)   // cursors were stored
 	Posted  func(partition string, w Watermark) // a watermark was posted
@@ -75,6 +76,7 @@ type FetchedInfo struct {
 	Partition string
 	Records   int
 	Behind    int64 // records that are in the log after this read
+	End       int64 // the offset after the partition's newest record at this read
 }
 
 // DeletedInfo describes deletes that Redis has acknowledged.

@@ -14,6 +14,7 @@ func Join(hs ...Hooks) Hooks {
 		j.Prepared = both2(j.Prepared, h.Prepared)
 		j.Joined = both(j.Joined, h.Joined)
 		j.Fetched = both(j.Fetched, h.Fetched)
+		j.Handled = both2(j.Handled, h.Handled)
 		j.Deleted = both(j.Deleted, h.Deleted)
 		j.OverInvalidated = both(j.OverInvalidated, h.OverInvalidated)
 		j.DeadLettered = both(j.DeadLettered, h.DeadLettered)

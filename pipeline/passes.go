@@ -18,7 +18,7 @@ func (w *worker) firstPass(ctx context.Context) error {
 		// visible before its event was published.
 		seen := time.Now()
 		if w.Hooks.Fetched != nil {
-			w.Hooks.Fetched(FetchedInfo{Partition: w.p.Name(), Records: len(f.Messages), Behind: f.End - f.Next})
+			w.Hooks.Fetched(FetchedInfo{Partition: w.p.Name(), Records: len(f.Messages), Behind: f.End - f.Next, End: f.End})
 		}
 		p := pl.plan(w.p.Name(), f.Messages)
 		if p.progress != nil {
@@ -38,6 +38,9 @@ func (w *worker) firstPass(ctx context.Context) error {
 		}
 		w.handled(p)
 		w.backlog.push(&step{start: from, end: f.Next, seen: seen, sent: sent, replied: replied, plan: p})
+		if w.Hooks.Handled != nil {
+			w.Hooks.Handled(w.p.Name(), f.Next)
+		}
 		from = f.Next
 	}
 }

@@ -3,7 +3,6 @@ package wire
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -74,65 +73,6 @@ func (a *App) handleReplays(ctx context.Context, watching *watching, live *liveF
 		}
 	}
 	return closeLog(ctx, log)
-}
-
-// liveFirst holds replayed events back while live ones wait.
-type liveFirst struct {
-	mu    sync.Mutex
-	since map[string]time.Time // since when the first pass has not been at the end, by partition
-}
-
-const (
-	// liveLate is for how long the first pass of a live partition must not have
-	// been at its end until replays wait for it.
-	liveLate = 250 * time.Millisecond
-	lookLive = 20 * time.Millisecond
-)
-
-func newLiveFirst() *liveFirst { return &liveFirst{since: map[string]time.Time{}} }
-
-// hooks are for live changes.
-func (l *liveFirst) hooks() pipeline.Hooks {
-	return pipeline.Hooks{
-		Fetched: func(i pipeline.FetchedInfo) {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			switch _, late := l.since[i.Partition]; {
-			case i.Behind <= 0:
-				delete(l.since, i.Partition)
-			case !late:
-				l.since[i.Partition] = time.Now()
-			}
-		},
-		Owned: func(partition string, owned bool) {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			delete(l.since, partition)
-		},
-	}
-}
-
-func (l *liveFirst) late() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, t := range l.since {
-		if time.Since(t) >= liveLate {
-			return true
-		}
-	}
-	return false
-}
-
-// wait blocks while live changes are late, or until ctx ends.
-func (l *liveFirst) wait(ctx context.Context) error {
-	for l.late() {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(lookLive):
-		}
-	}
-	return ctx.Err()
 }
 
 // afterLive is a consumer of what comes after live changes.

@@ -130,40 +130,6 @@ func publishEvents(t *testing.T, p pipeline.Publisher, events ...pipeline.Event)
 	}
 }
 
-// Replayed records wait while live ones do, and no longer.
-func TestReplaysWaitForLiveChanges(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newLiveFirst()
-		h := l.hooks()
-		waited := func() bool {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
-			return l.wait(ctx) != nil
-		}
-		h.Owned("t/0", true)
-		h.Fetched(pipeline.FetchedInfo{Partition: "t/0", Behind: 5})
-		if l.wait(t.Context()) != nil || l.late() {
-			t.Error("a live partition that is behind for a moment is waited for")
-		}
-		time.Sleep(liveLate)
-		h.Fetched(pipeline.FetchedInfo{Partition: "t/0", Behind: 3}) // still behind
-		h.Fetched(pipeline.FetchedInfo{Partition: "t/1", Behind: 0})
-		if !waited() {
-			t.Error("a live partition that is behind is not waited for")
-		}
-		h.Fetched(pipeline.FetchedInfo{Partition: "t/0", Behind: 0})
-		if waited() {
-			t.Error("a live partition that is at its end is waited for")
-		}
-		h.Fetched(pipeline.FetchedInfo{Partition: "t/0", Behind: 1})
-		time.Sleep(liveLate)
-		h.Owned("t/0", false)
-		if waited() {
-			t.Error("a partition of another process is waited for")
-		}
-	})
-}
-
 // large is a partition that always has a large record.
 type large struct{ pipeline.Partition }
 
