@@ -27,19 +27,23 @@ type service struct {
 	Volumes     []string
 	Ports       []string
 	Restart     string
+	Profiles    []string
 	ReadOnly    bool     `yaml:"read_only"`
 	CapDrop     []string `yaml:"cap_drop"`
-	Healthcheck struct{ Test []string }
-	DependsOn   map[string]struct{ Condition string } `yaml:"depends_on"`
+	Healthcheck struct {
+		Test    []string
+		Disable bool
+	}
+	DependsOn map[string]struct{ Condition string } `yaml:"depends_on"`
 }
 
-// ours are the services that run our commands.
-var ours = []string{"invalidator-1", "invalidator-2", "tailer"}
+// ours are the services that run our commands, all but the last one as long as the others.
+var ours = []string{"invalidator-1", "invalidator-2", "tailer", "replay"}
 
 func services(t *testing.T) map[string]service {
 	t.Helper()
 	var file struct{ Services map[string]service }
-	if err := yaml.Unmarshal(read(t, "compose.yaml"), &file); err != nil {
+	if err := yaml.UnmarshalWithOptions(read(t, "compose.yaml"), &file, yaml.AllowDuplicateMapKey()); err != nil {
 		t.Fatal(err)
 	}
 	return file.Services
@@ -56,16 +60,16 @@ func read(t *testing.T, name string) []byte {
 
 func TestServices(t *testing.T) {
 	all := services(t)
-	for _, name := range append([]string{"mysql", "kafka", "redis"}, ours...) {
+	for _, name := range append([]string{"mysql", "replica", "kafka", "redis"}, ours...) {
 		if _, ok := all[name]; !ok {
 			t.Errorf("no service %s", name)
 		}
 	}
 	for name, s := range all {
-		once := awaited(all, name)
+		once := ends(all, name)
 		switch test := s.Healthcheck.Test; {
-		case once && (s.Restart != "no" || len(test) > 0):
-			t.Errorf("%s is waited for until it ends, so it is not restarted and has no health check", name)
+		case once && (s.Restart != "no" || len(test) > 0 && !s.Healthcheck.Disable):
+			t.Errorf("%s ends by itself, so it is not restarted and has no health check", name)
 		case !once && (len(test) < 2 || test[0] != "CMD"):
 			t.Errorf("%s: health check %q: not every image has a shell, so CMD and a program", name, test)
 		}
@@ -89,8 +93,11 @@ func TestServices(t *testing.T) {
 	}
 }
 
-// awaited says whether another service starts once this one has ended.
-func awaited(all map[string]service, name string) bool {
+// ends says whether a service ends by itself: another one starts once it has, or somebody starts it by hand.
+func ends(all map[string]service, name string) bool {
+	if len(all[name].Profiles) > 0 {
+		return true
+	}
 	for _, s := range all {
 		if s.DependsOn[name].Condition == "service_completed_successfully" {
 			return true
@@ -117,8 +124,17 @@ func TestOurServices(t *testing.T) {
 		if !s.ReadOnly || !slices.Equal(s.CapDrop, []string{"ALL"}) {
 			t.Errorf("%s: read_only %v, cap_drop %v", name, s.ReadOnly, s.CapDrop)
 		}
-		if !slices.Contains(s.Command, "/etc/doubletap/doubletap.yaml") || !slices.Contains(s.Volumes, "./deploy/compose:/etc/doubletap:ro") {
-			t.Errorf("%s does not read deploy/compose/doubletap.yaml: %v, %v", name, s.Command, s.Volumes)
+		if !slices.Contains(s.Volumes, "./deploy/compose:/etc/doubletap:ro") {
+			t.Errorf("%s does not see deploy/compose: %v", name, s.Volumes)
+		}
+		if name == "replay" {
+			if !slices.Contains(s.Volumes, "replay:/data") || !slices.Equal(s.Entrypoint, []string{"/replay"}) || len(s.Profiles) == 0 {
+				t.Errorf("replay: %v, %v, %v", s.Volumes, s.Entrypoint, s.Profiles)
+			}
+			continue
+		}
+		if !slices.Contains(s.Command, "/etc/doubletap/doubletap.yaml") {
+			t.Errorf("%s does not read deploy/compose/doubletap.yaml: %v", name, s.Command)
 		}
 		if len(s.Healthcheck.Test) != 4 || !slices.Contains(programs, s.Healthcheck.Test[1]) || s.Healthcheck.Test[2] != "-healthy" {
 			t.Errorf("%s: health check %q", name, s.Healthcheck.Test)
@@ -133,7 +149,7 @@ func TestOurServices(t *testing.T) {
 }
 
 // programs are what the image holds.
-var programs = []string{"/binlog-tailer", "/invalidator"}
+var programs = []string{"/binlog-tailer", "/invalidator", "/replay"}
 
 func TestDockerfiles(t *testing.T) {
 	for name, from := range map[string]string{"Dockerfile": "/out", "deploy/prebuilt.Dockerfile": "bin"} {
@@ -151,12 +167,15 @@ func TestDockerfiles(t *testing.T) {
 				t.Errorf("scratch has no shell:\n%s", last)
 			}
 			for _, p := range programs {
-				if !strings.Contains(last, " "+from+p+" ") {
+				if !regexp.MustCompile(`(?m)^COPY .*` + from + p + " .*/$").MatchString(last) {
 					t.Errorf("%s is not copied:\n%s", p, last)
 				}
 				if _, err := os.Stat(filepath.Join(root, "cmd", p)); err != nil {
 					t.Error(err)
 				}
+			}
+			if !strings.Contains(text, "\nWORKDIR /folders/data\n") || !strings.Contains(last, "\nCOPY --from=folders --chown=65532:65532 /folders/ /\nWORKDIR /data\n") {
+				t.Errorf("no folder /data that the user may write to, for volumes:\n%s", text)
 			}
 			if strings.Contains(text, "go build") && !strings.Contains(text, "CGO_ENABLED=0 ") {
 				t.Error("scratch has no C library: build with CGO_ENABLED=0")
@@ -215,8 +234,18 @@ func TestConfiguration(t *testing.T) {
 	if user := "CREATE USER IF NOT EXISTS " + c.Source.User + "@'%' IDENTIFIED BY '" + c.Source.Password.Reveal() + "';"; !strings.Contains(setup, user) {
 		t.Error("setup.sql makes another user than doubletap.yaml and compose.yaml name")
 	}
+	login := regexp.MustCompile(`SOURCE_HOST='mysql', SOURCE_USER='(\w+)', SOURCE_PASSWORD='([^']+)'`).FindStringSubmatch(string(read(t, "deploy/compose/replica.sql")))
+	if login == nil || !strings.Contains(setup, "CREATE USER IF NOT EXISTS "+login[1]+"@'%' IDENTIFIED BY '"+login[2]+"';") {
+		t.Errorf("replica.sql logs in as %q, whom setup.sql does not make", login)
+	}
 	addrs := slices.Concat([]string{c.Source.Addr}, c.Log.Kafka.Brokers, c.Redis.Addrs)
-	for i, want := range []string{"mysql:3306", "kafka:9092", "redis:6379"} {
+	for _, r := range c.SecondDelete.Readers {
+		addrs = append(addrs, r.Addr)
+	}
+	if len(addrs) != 5 {
+		t.Fatal(addrs)
+	}
+	for i, want := range []string{"mysql:3306", "kafka:9092", "redis:6379", "mysql:3306", "replica:3306"} {
 		if name, _, _ := strings.Cut(want, ":"); addrs[i] != want || all[name].Image == "" {
 			t.Errorf("address %s, want %s", addrs[i], want)
 		}

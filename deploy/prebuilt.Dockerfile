@@ -3,7 +3,12 @@
 # TLS with a public one needs `ca:` in the configuration.
 #
 #   make build && docker build -f deploy/prebuilt.Dockerfile -t doubletap:dev .
+FROM scratch AS folders
+WORKDIR /folders/data
+
 FROM scratch
 COPY bin/binlog-tailer bin/invalidator bin/replay /
+COPY --from=folders --chown=65532:65532 /folders/ /
+WORKDIR /data
 USER 65532:65532
 ENTRYPOINT ["/invalidator"]

@@ -1,5 +1,6 @@
--- The example's table, and the user that the tailer connects as, with what it
--- needs and no more. Runs at each start, so each statement may find its work done.
+-- The example's table, the user that the tailer and the invalidators connect as,
+-- with what they need and no more, and the replica's. Runs at each start, so each
+-- statement may find its work done.
 CREATE DATABASE IF NOT EXISTS shop;
 CREATE TABLE IF NOT EXISTS shop.item (
   id BIGINT PRIMARY KEY AUTO_INCREMENT,
@@ -10,3 +11,5 @@ CREATE TABLE IF NOT EXISTS shop.item (
 CREATE USER IF NOT EXISTS cdc@'%' IDENTIFIED BY 'change-me';
 GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO cdc@'%';
 GRANT SELECT ON shop.* TO cdc@'%';
+CREATE USER IF NOT EXISTS replica@'%' IDENTIFIED BY 'change-me';
+GRANT REPLICATION SLAVE ON *.* TO replica@'%';
