@@ -75,8 +75,13 @@ bench-replay: ## print how fast a table of 10,000,000 rows is replayed, and what
 tidy: ## check that go.mod and go.sum are tidy
 	$(GO) mod tidy -diff
 
+.PHONY: alerts
+alerts: ## check the alert rules with promtool, which it fetches with apt where there is none
+	deploy/promtool.sh check rules deploy/alerts.yaml
+	deploy/promtool.sh test rules deploy/alerts.test.yaml
+
 .PHONY: up down
-up: ## start MySQL, Kafka, Redis, a tailer and two invalidators with Docker Compose (docs/compose.md)
+up: ## start MySQL and a replica, Kafka, Redis, a tailer and two invalidators with Docker Compose (docs/compose.md)
 	docker compose up --build --wait
 down: ## stop them and remove their data
-	docker compose down --volumes
+	docker compose --profile tools down --volumes
