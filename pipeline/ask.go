@@ -57,11 +57,13 @@ func (r *Readers) sourceMoved() time.Time {
 // that the source lacks now, by an answer to a question sent after a time, no
 // server will show again.
 //
-// Where the address has led to another server since, it may be the wrong one, and
-// lag. The tailer knows: what its progress still has is not lost.
+// The address may lead to another server than the tailer's, and that may lag: since
+// a moment ago, or since before this process began. The tailer knows: what its
+// progress still has is not lost. In the log of replays there is no progress; there
+// the address is believed until it is seen to lead elsewhere.
 func (w *worker) stillThere(n waitFor, after time.Time) (rest gtid.Set, asked time.Time, ok bool) {
 	there, asked, ok := w.Readers.sourceAfter(after)
-	if ok && !w.Readers.sourceMoved().Before(n.seen) {
+	if ok && (!w.Replays || !w.Readers.sourceMoved().Before(n.seen)) {
 		p := w.vouched.Load()
 		if p == nil || !p.read.After(n.seen.Add(vouchAfter)) {
 			return rest, asked, false

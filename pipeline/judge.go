@@ -192,19 +192,21 @@ func (w *worker) outNow() []string {
 }
 
 // isBack says that a reader that is out has caught up with what the source
-// showed after it was put out, and is not about to be put out again.
+// showed after it was put out, and is not about to be put out again. What the
+// source has lost since, in a failover, no server will show again. A reader that is
+// let in too early does no harm: each delete waits for what it is about.
 func (w *worker) isBack(st *standing, s sighting) bool {
 	if s.server == "" {
 		return false
 	}
-	if st.goal == nil {
-		set, _, ok := w.Readers.sourceAfter(st.since)
-		if !ok && w.Readers.Source != nil {
-			return false
-		}
-		st.goal = &set
+	there, _, ok := w.Readers.sourceAfter(st.since)
+	if !ok && w.Readers.Source != nil {
+		return false
 	}
-	return s.shows.HasAll(*st.goal) && (w.Readers.MaxWait <= 0 || s.lag <= w.Readers.MaxWait/2)
+	if st.goal == nil {
+		st.goal = &there
+	}
+	return s.shows.HasAll(st.goal.Intersect(there)) && (w.Readers.MaxWait <= 0 || s.lag <= w.Readers.MaxWait/2)
 }
 
 // letIn waits for a reader again, and moves the second pass back to what is owed
@@ -229,7 +231,9 @@ func (w *worker) letIn(ctx context.Context, st *standing) error {
 		from = b.secondAt
 	}
 	from = min(from, b.secondAt)
-	if st.has != nil && (w.again == nil || w.again.end <= from) {
+	// What it had may be skipped only where the second pass has been, for all the
+	// others: not where it is on its way through what is owed to another one.
+	if st.has != nil && st.below <= b.secondAt && (w.again == nil || w.again.end <= from) {
 		w.again = &again{end: st.below, has: *st.has}
 	} else {
 		w.again = nil

@@ -86,6 +86,9 @@ func TestSourceIsAnotherServer(t *testing.T) {
 				}
 				g.source.Show(upTo(12))
 				g.commit(13) // read after the change: by the new server alone
+				g.after(2*time.Minute + 15*time.Second)
+				g.wantSecond("cart:13", 0, "")
+				g.progress(12)
 				g.after(3 * time.Minute)
 				g.wantSecond("cart:13", 1, pipeline.ReleaseLost)
 				stopped(t, stop)

@@ -114,12 +114,15 @@ func TestLostTransaction(t *testing.T) {
 		g.source.Down(true)
 		g.after(6 * time.Second)
 		g.commit(10)
+		g.after(17 * time.Second) // more than ten seconds behind, the tailer does not vouch for it
+		g.progress(10)
 		g.after(30 * time.Second)
 		g.wantSecond("cart:11", 1, pipeline.ReleaseLost)
 		g.wantSecond("cart:10", 1, pipeline.ReleaseReaders)
 		g.commit(12) // the source does not answer: perhaps it has it
 		g.after(60 * time.Second)
 		g.wantSecond("cart:12", 0, "")
+		g.progress(10)
 		g.source.Down(false)
 		g.after(80 * time.Second)
 		g.wantSecond("cart:12", 1, pipeline.ReleaseLost)
