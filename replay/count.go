@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/doubletap-cdc/doubletap/keys"
@@ -125,11 +124,7 @@ type counter struct {
 // read reads the source, with the pace at work beside.
 func (n *counter) read(ctx context.Context) error {
 	if n.Pace != nil {
-		beside, stop := context.WithCancel(ctx)
-		var wg sync.WaitGroup
-		wg.Go(func() { n.Pace.run(beside, func(context.Context) (Backlog, error) { return Backlog{-1, -1}, nil }) })
-		defer wg.Wait()
-		defer stop()
+		defer n.Pace.Start(ctx)()
 	}
 	return n.Source.Read(ctx, "", n.chunk)
 }

@@ -21,7 +21,13 @@ type Progress struct {
 	Left    time.Duration
 	Pace    PaceView
 	Backlog Backlog // as last asked for
+	// Still is for how long the Backlog's First has been the same, and not 0: live
+	// changes go first, or nobody makes the passes.
+	Still time.Duration
 }
+
+// Planning is the phase of a Progress while a Plan is made, before there is a State.
+const Planning Phase = "planning"
 
 const (
 	reportEvery = 500 * time.Millisecond
@@ -33,7 +39,8 @@ const (
 type meter struct {
 	mu      sync.Mutex
 	now     Progress
-	sent    int64 // keys, by this process
+	moved   time.Time // when the backlog's First was last another one, or 0
+	sent    int64     // keys, by this process
 	saved   time.Time
 	samples []sample // one a report, oldest first
 }
@@ -72,6 +79,9 @@ func (m *meter) enter(p Phase) {
 func (m *meter) backlog(b Backlog) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if b.First != m.now.Backlog.First || b.First <= 0 {
+		m.moved = time.Now()
+	}
 	m.now.Backlog = b
 }
 
@@ -108,6 +118,9 @@ func (m *meter) report() Progress {
 	p := m.now
 	p.Left = -1
 	now := time.Now()
+	if p.Backlog.First > 0 {
+		p.Still = now.Sub(m.moved)
+	}
 	if len(m.samples) > 0 {
 		first := m.samples[0]
 		seconds := now.Sub(first.at).Seconds()

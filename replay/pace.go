@@ -12,7 +12,7 @@ import (
 // settles below what Redis and the invalidators have to spare. While live
 // deletes are late nothing goes at all. What is read and makes few keys waits too,
 // since the source feels it: RowsPerKey rows count as a key. It is used by one Run
-// or Count.
+// or Count, or between Start and its end.
 type Pace struct {
 	Load Load // nil: nobody is asked
 	// Max bounds the rate, in keys per second; 0 is UsualMax, below 0 is no bound. What
@@ -108,6 +108,22 @@ func (p *Pace) Wait(ctx context.Context, n int) error {
 		p.mu.Unlock()
 	}
 }
+
+// Start begins to look at what live traffic feels, for what reads and deletes
+// nothing. It ends with ctx, or with stop, which waits for it.
+func (p *Pace) Start(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { p.run(ctx, func(context.Context) (Backlog, error) { return Backlog{-1, -1}, nil }) })
+	return func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
+// Rows returns when what comes behind so many rows may be read. The error is
+// ctx's cause.
+func (p *Pace) Rows(ctx context.Context, n int64) error { return p.read(ctx, n, 0) }
 
 // read returns when the chunk after one of so many rows, which made so many keys,
 // may be read. The error is ctx's cause.

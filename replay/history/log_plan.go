@@ -1,14 +1,11 @@
 package history
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/doubletap-cdc/doubletap/pipeline"
@@ -35,6 +32,9 @@ func (s *LogSource) Plan(ctx context.Context) (replay.Plan, error) {
 		return replay.Plan{}, err
 	}
 	c := logCount{lacks: newLackFinder(s.LogDeps)}
+	for _, r := range s.spec.Ranges {
+		c.total += r.Until - r.From
+	}
 	for _, r := range s.spec.Ranges {
 		if err := s.look(ctx, r, bounds[r.Partition], &c); err != nil {
 			return replay.Plan{}, explainGap(r.Partition, err)
@@ -153,111 +153,6 @@ func (s *LogSource) checkStart(ctx context.Context, r *LogRange, b pipeline.Boun
 	}
 	return fmt.Errorf("partition %d of the log begins at offset %d, and %s: events since %s may have been removed before. For those, %s. To replay what is there, give a later time, or offsets: %w",
 		r.Partition, b.Start, holds, s.spec.Since.UTC().Format(time.RFC3339), instead, &pipeline.LogGapError{From: 0, Start: b.Start})
-}
-
-// logCount is what Plan finds in the ranges.
-type logCount struct {
-	records, events, rows int64
-	undecodable           int64
-	whole                 int64 // invalidations of tables
-	everything            int64 // among them, of all
-	untimed               map[pipeline.Scope]bool
-	lacks                 *lackFinder
-}
-
-// look reads one range, and a little before and behind it.
-func (s *LogSource) look(ctx context.Context, r LogRange, b pipeline.Bounds, c *logCount) error {
-	c.lacks.begin(s.spec.Since.IsZero())
-	err := s.Log.Read(ctx, r.Partition, max(b.Start, r.From-beside), r.From, func(messages []pipeline.Message) error {
-		for _, m := range messages {
-			if e, err := pipeline.DecodeEvent(m.Data); err == nil {
-				c.lacks.before(e)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	err = s.Log.Read(ctx, r.Partition, r.From, r.Until, func(messages []pipeline.Message) error {
-		for _, m := range messages {
-			s.lookAt(m, c)
-		}
-		return nil
-	})
-	if err != nil || !c.lacks.open() {
-		return err
-	}
-	err = s.Log.Read(ctx, r.Partition, r.Until, min(b.End, r.Until+beside), func(messages []pipeline.Message) error {
-		for _, m := range messages {
-			if e, err := pipeline.DecodeEvent(m.Data); err == nil && c.lacks.behind(e) {
-				return errSeen
-			}
-		}
-		return nil
-	})
-	if errors.Is(err, errSeen) {
-		err = nil
-	}
-	return err
-}
-
-func (s *LogSource) lookAt(m pipeline.Message, c *logCount) {
-	c.records++
-	e, err := pipeline.DecodeEvent(m.Data)
-	switch {
-	case err != nil:
-		c.undecodable++
-		c.rows++
-	case e.Kind == pipeline.KindProgress:
-		c.lacks.progress(e)
-	case !s.inTime(e):
-		if e.CommittedAt.Before(s.spec.Since) {
-			c.lacks.before(e)
-		} else if e.CommittedAt.After(s.spec.Until.Add(clockSlack)) {
-			c.lacks.after()
-		}
-	default:
-		c.events++
-		c.rows += changes(e)
-		for _, scope := range e.Scopes {
-			c.whole++
-			if scope == pipeline.Everything {
-				c.everything++
-			}
-		}
-		if e.CommittedAt.IsZero() {
-			c.noTime(e)
-		}
-		c.lacks.event(e)
-	}
-}
-
-// maxUntimed bounds the tables that are kept one by one.
-const maxUntimed = 1000
-
-// noTime takes an event that was committed at no time: the tailer made it, for a
-// gap or at its first start, and the binlog has nothing of it.
-func (c *logCount) noTime(e *pipeline.Event) {
-	if c.untimed == nil {
-		c.untimed = map[pipeline.Scope]bool{}
-	}
-	if len(e.Scopes) == 0 || len(e.Tables)+len(e.Keys)+len(e.Patterns) > 0 || len(c.untimed) > maxUntimed {
-		c.untimed[pipeline.Everything] = true
-	}
-	for _, s := range e.Scopes {
-		c.untimed[s] = true
-	}
-}
-
-// onlyHere returns what a replay of the binlog would leave out.
-func (c *logCount) onlyHere() []pipeline.Scope {
-	if c.undecodable > 0 || c.untimed[pipeline.Everything] || len(c.untimed) > maxUntimed {
-		return []pipeline.Scope{pipeline.Everything}
-	}
-	return slices.SortedFunc(maps.Keys(c.untimed), func(a, b pipeline.Scope) int {
-		return cmp.Or(strings.Compare(a.DB, b.DB), strings.Compare(a.Table, b.Table))
-	})
 }
 
 func (s *LogSource) describe(c *logCount) []string {

@@ -60,6 +60,11 @@ type LogDeps struct {
 	// every server that fills read from shows these. Without it they come after the
 	// fixed delay.
 	GTIDs func(context.Context) (string, error)
+	// Look, if not nil, is called while Plan reads a range of the log: so many rows,
+	// or what costs as much to read, were looked at since the last call, and done is
+	// the share of the range, from 0 to 1. It may wait, to give way to others; its
+	// error ends the Plan.
+	Look func(ctx context.Context, rows int64, done float64) error
 }
 
 func (d LogDeps) check() error {

@@ -95,7 +95,7 @@ func (d *Display) line(p replay.Progress) {
 	}
 	d.phase, d.shown = p.Phase, now
 	text := Text(p)
-	if p.Phase == replay.Reading && p.Done >= 0 {
+	if (p.Phase == replay.Reading || p.Phase == replay.Planning) && p.Done >= 0 {
 		text = fmt.Sprintf("%d%%: %s", int(p.Done*100), text)
 	}
 	if text != d.last {
@@ -120,10 +120,13 @@ func Text(p replay.Progress) string {
 		return fmt.Sprintf("done: %s keys of %s rows", Number(p.Keys), Number(p.Rows))
 	case replay.Draining:
 		return fmt.Sprintf("all is published; still to delete: first pass %s records, second pass %s records",
-			Number(p.Backlog.First), Number(p.Backlog.Second))
-	case replay.Reading:
+			Number(p.Backlog.First), Number(p.Backlog.Second)) + still(p)
+	case replay.Planning, replay.Reading:
 	}
 	parts := []string{Number(p.Keys) + " keys", Number(int64(p.Rate)) + " keys/s"}
+	if p.Phase == replay.Planning {
+		parts = []string{"looking at what is to be replayed"}
+	}
 	if p.Left >= 0 {
 		parts = append(parts, left(p.Left)+" left")
 	}
@@ -134,7 +137,19 @@ func Text(p replay.Progress) string {
 	case p.Pace.Reason != "":
 		text += "; slower: " + p.Pace.Reason
 	}
-	return text
+	return text + still(p)
+}
+
+// stillAfter is how long the first pass must stand still until it is said. Where it
+// is is stored twice a second, and not at all while partitions change hands.
+const stillAfter = 5 * time.Second
+
+// still says that nothing is deleted.
+func still(p replay.Progress) string {
+	if p.Still < stillAfter {
+		return ""
+	}
+	return fmt.Sprintf("; the first pass has stood still for %s: live changes go first, or nobody handles the log of replays", left(p.Still))
 }
 
 // left rounds to what an estimate is worth.

@@ -27,6 +27,13 @@ func TestText(t *testing.T) {
 		}, "1,234,567 keys, 20,123 keys/s; waiting: live deletes are 2s late"},
 		{"draining", func(p *replay.Progress) { p.Phase, p.Backlog = replay.Draining, replay.Backlog{First: 5, Second: 1000} },
 			"all is published; still to delete: first pass 5 records, second pass 1,000 records"},
+		{"held back", func(p *replay.Progress) {
+			p.Phase, p.Backlog, p.Still = replay.Draining, replay.Backlog{First: 5, Second: 1000}, 70*time.Second
+		}, "all is published; still to delete: first pass 5 records, second pass 1,000 records; the first pass has stood still for 1m10s: live changes go first, or nobody handles the log of replays"},
+		{"for a moment", func(p *replay.Progress) { p.Still = 4 * time.Second }, "1,234,567 keys, 20,123 keys/s, 3m04s left"},
+		{"planning", func(p *replay.Progress) {
+			p.Phase, p.Pace = replay.Planning, replay.PaceView{Stopped: true, Reason: "live deletes are 2s late"}
+		}, "looking at what is to be replayed, 3m04s left; waiting: live deletes are 2s late"},
 		{"done", func(p *replay.Progress) { p.Phase, p.Rows = replay.Done, 999 }, "done: 1,234,567 keys of 999 rows"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

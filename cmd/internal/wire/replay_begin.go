@@ -127,6 +127,11 @@ func (r *replaying) plan(ctx context.Context, dir string) (job replay.Job, err e
 // planSource plans the source, or another one in its place.
 func (r *replaying) planSource(ctx context.Context, kind string, spec any) (p replay.Plan, of string, given json.RawMessage, err error) {
 	defer r.sources.close() // it is opened again from what the plan fixes
+	stop, err := r.look(ctx)
+	if err != nil {
+		return p, kind, nil, err
+	}
+	defer stop()
 	p, source, err := r.planned(ctx, kind, spec)
 	if log, ok := source.(*history.LogSource); ok && err == nil {
 		var switched bool

@@ -41,10 +41,7 @@ func (r *replaying) dryRun(ctx context.Context) error {
 	if rate <= 0 {
 		rate = replay.UsualMax
 	}
-	pace := r.pace()
-	if pace.Max >= 0 { // -rate is of deletes
-		pace.Max = max(pace.Max, replay.UsualMax)
-	}
+	pace := r.readingPace()
 	load, done, err := r.app.newLoad(r.redis)
 	if err != nil {
 		return err

@@ -39,7 +39,7 @@ func (s *sources) openLog(ctx context.Context, kind string, spec json.RawMessage
 	if err != nil {
 		return nil, err
 	}
-	d := history.LogDeps{Log: log, Schema: s.app.Schema, Old: s.old, Name: s.app.Config.Source.Name, GTIDs: s.askGTIDs()}
+	d := history.LogDeps{Log: log, Schema: s.app.Schema, Old: s.old, Name: s.app.Config.Source.Name, GTIDs: s.askGTIDs(), Look: s.look}
 	if kind == kindDead {
 		return opened(spec, func(spec history.DeadSpec) (replay.Source, error) { return history.OpenDead(d, spec) })
 	}

@@ -29,6 +29,8 @@ type sources struct {
 	closers []func()
 	// patience is for how long the process that has a folder open is asked for it.
 	patience time.Duration
+	// look is history.LogDeps.Look while something is planned, otherwise nil.
+	look func(ctx context.Context, rows int64, done float64) error
 }
 
 func newSources(a *App, old *keys.Schema) *sources {

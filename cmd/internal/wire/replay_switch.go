@@ -123,7 +123,7 @@ func (r *replaying) times(ctx context.Context, fixed json.RawMessage) (first, la
 					last = e.CommittedAt
 				}
 			}
-			return nil
+			return r.sources.looked(ctx, messages)
 		})
 		if err != nil {
 			return first, last, err
