@@ -87,7 +87,9 @@ func (r *replaying) run(ctx context.Context) error {
 			return err
 		}
 		if r.state.Phase() == replay.Done {
-			return fmt.Errorf("%w in %s", errDone, r.state.Dir())
+			if err := r.ended(); err != nil {
+				return err
+			}
 		}
 	}
 	if err := r.prepare(ctx); err != nil {

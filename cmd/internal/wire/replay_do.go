@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -74,6 +75,9 @@ func (r *replaying) do(ctx context.Context) error {
 	if werr := r.writeSummary(summary); werr != nil {
 		err = errors.Join(err, werr)
 	}
+	if _, handled := errors.AsType[*unsureError](err); handled {
+		r.forgetList()
+	}
 	if err == nil {
 		r.say("%s", doneLine(summary))
 		if summary.RowsGone > 0 {
@@ -120,11 +124,18 @@ func (r *replaying) doTopic(ctx context.Context, run *replay.Run) (s replay.Summ
 		return b, err
 	})
 	run.Drained = func(ctx context.Context) {
-		if err := letters.look(ctx); err != nil && ctx.Err() == nil {
-			r.say("replay: %v", err) // everything is done all the same
-		}
+		// Without an answer the outcome is not known, and is asked for again below.
+		_ = pipeline.Retry(ctx, &r.app.Hooks, "count the dead letters", letters.look)
 	}
+	watching, stop := context.WithCancel(ctx)
+	var telling sync.WaitGroup
+	telling.Go(func() { r.tellOthers(watching) })
 	s, err = run.Do(ctx)
+	stop()
+	telling.Wait()
+	if err == nil {
+		err = r.conclude(ctx, &s, letters)
+	}
 	return s, errors.Join(err, closeLog(ctx, topic), closeLog(ctx, log))
 }
 

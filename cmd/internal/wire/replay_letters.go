@@ -20,66 +20,124 @@ import (
 type letters struct {
 	topic  pipeline.History // the one of replays
 	name   string           // of the topic
-	before int64            // in the state by processes before this one
-	since  []pipeline.Bounds
+	path   string
+	before int64 // in the state by processes before this one
+	stored lettersStored
 	count  atomic.Int64
 }
 
 // lettersFile says, in the state folder, where the topic of replays ended when the
-// replay began.
+// replay began, and what became of it.
 const lettersFile = "topic.json"
 
-// lettersSince is its form. Started names the replay: a folder is used again.
-type lettersSince struct {
+// lettersStored is its form. Started names the replay: a folder is used again.
+type lettersStored struct {
 	Started time.Time         `json:"started"`
 	Bounds  []pipeline.Bounds `json:"bounds"`
+	// Seen is what was found when both passes had handled everything; nil before.
+	Seen *lettersSeen `json:"seen,omitempty"`
+}
+
+// lettersSeen is what dead letters say of a replay.
+type lettersSeen struct {
+	All int64 `json:"all"`
+	// Other is of how many records invalidators with another key schema could not
+	// make the keys, and Reasons are the first few they gave.
+	Other   int64    `json:"other_schema"`
+	Reasons []string `json:"reasons,omitempty"`
+}
+
+// maxReasons bounds lettersSeen.Reasons.
+const maxReasons = 3
+
+// readLetters reads what a replay's state folder says; ok is false where it says
+// nothing of this replay.
+func readLetters(state *replay.State) (stored lettersStored, ok bool) {
+	text, err := os.ReadFile(filepath.Join(state.Dir(), lettersFile))
+	ok = err == nil && json.Unmarshal(text, &stored) == nil && stored.Started.Equal(state.Started)
+	return stored, ok
 }
 
 // newLetters begins to count, or goes on. It is called before anything is published.
-func newLetters(ctx context.Context, topic pipeline.History, name string, state *replay.State) (*letters, error) {
-	l := &letters{topic: topic, name: name, before: state.Counts().DeadLetters}
-	path := filepath.Join(state.Dir(), lettersFile)
-	var stored lettersSince
-	if text, err := os.ReadFile(path); err == nil && json.Unmarshal(text, &stored) == nil && stored.Started.Equal(state.Started) {
-		l.since = stored.Bounds
+func newLetters(ctx context.Context, topic pipeline.History, name string, state *replay.State) (l *letters, err error) {
+	l = &letters{topic: topic, name: name, path: filepath.Join(state.Dir(), lettersFile), before: state.Counts().DeadLetters}
+	var ok bool
+	if l.stored, ok = readLetters(state); ok {
 		return l, nil
 	}
-	var err error
-	if l.since, err = topic.Bounds(ctx); err != nil {
+	l.stored = lettersStored{Started: state.Started}
+	if l.stored.Bounds, err = topic.Bounds(ctx); err != nil {
 		return nil, fmt.Errorf("look where the topic %s ends: %w", name, err)
 	}
-	text, err := json.Marshal(lettersSince{state.Started, l.since})
-	if err == nil {
-		err = os.WriteFile(path, text, 0o600)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("keep where the topic %s ends: %w", name, err)
-	}
-	return l, nil
+	return l, l.store()
 }
 
-// look reads the dead letters. One that was added again after a crash counts once.
+// store replaces the file as a whole: half of one would make a process that goes on
+// begin to count anew.
+func (l *letters) store() error {
+	text, err := json.Marshal(l.stored)
+	if err == nil {
+		err = os.WriteFile(l.path+".new", text, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(l.path+".new", l.path)
+	}
+	if err != nil {
+		return fmt.Errorf("keep what is known of the topic %s: %w", l.name, err)
+	}
+	return nil
+}
+
+// look reads the dead letters, and stores what they say. One that was added again
+// after a crash counts once.
 func (l *letters) look(ctx context.Context) error {
+	type place struct {
+		partition string
+		offset    int64
+	}
 	type part struct {
-		partition, reason string
-		offset            int64
+		place
+		reason string
 	}
 	var names []string
-	for i := range l.since {
+	for i := range l.stored.Bounds {
 		names = append(names, fmt.Sprintf("%s/%d", l.name, i))
 	}
-	seen := map[part]bool{}
+	seen, others := map[part]bool{}, map[place]bool{}
+	var found lettersSeen
 	err := l.topic.DeadLetters(ctx, 0, func(d pipeline.DeadLetter) error {
-		if i := slices.Index(names, d.Partition); i >= 0 && d.Offset >= l.since[i].End {
-			seen[part{d.Partition, d.Reason, d.Offset}] = true
+		i := slices.Index(names, d.Partition)
+		if i < 0 || d.Offset < l.stored.Bounds[i].End {
+			return nil
+		}
+		at := place{d.Partition, d.Offset}
+		seen[part{at, d.Reason}] = true
+		if d.OtherSchema() {
+			others[at] = true
+			if len(found.Reasons) < maxReasons && !slices.Contains(found.Reasons, d.Reason) {
+				found.Reasons = append(found.Reasons, d.Reason)
+			}
 		}
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("count the dead letters: %w", err)
 	}
-	l.count.Store(int64(len(seen)))
-	return nil
+	found.All, found.Other = int64(len(seen)), int64(len(others))
+	l.count.Store(found.All)
+	l.stored.Seen = &found
+	return l.store()
+}
+
+// outcome returns what the dead letters say when the replay is done; it looks where
+// nobody has yet.
+func (l *letters) outcome(ctx context.Context) (lettersSeen, error) {
+	if l.stored.Seen == nil {
+		if err := l.look(ctx); err != nil {
+			return lettersSeen{}, fmt.Errorf("everything was handled, whether by the right key schema is not known: %w", err)
+		}
+	}
+	return *l.stored.Seen, nil
 }
 
 // made is how many were made since this process began, as far as it has looked.

@@ -75,6 +75,34 @@ func (r *replaying) agree(ctx context.Context) error {
 	return r.live.refuseOthers(r.app.Schema, r.app.Config.Keys)
 }
 
+// sayOthers is the time between two looks for invalidators with another schema,
+// while the replay runs.
+const sayOthers = 5 * time.Second
+
+// tellOthers says, until ctx ends, when invalidators with another schema have come:
+// once for each schema. Those that vouch for no live partition are not seen, so what
+// counts is what they do with the records (pipeline.Event.KeysBy).
+func (r *replaying) tellOthers(ctx context.Context) {
+	var told []string
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(sayOthers):
+		}
+		hashes, err := r.invalidators(ctx)
+		if err != nil {
+			continue
+		}
+		for _, hash := range (&liveState{invalidators: hashes}).others(r.app.Schema) {
+			if !slices.Contains(told, hash) {
+				told = append(told, hash)
+				r.say("replay: invalidators with another key schema (%s) have come: what they get of this replay they hold back for a minute, and then keep as dead letters", hash)
+			}
+		}
+	}
+}
+
 // covers says that the live pipeline invalidates what changes meanwhile, by the
 // rules of the schema: its tailer and all its invalidators say so. What is not
 // known is not covered.
@@ -91,11 +119,12 @@ func (l *liveState) others(s *keys.Schema) []string {
 }
 
 // refuseOthers refuses a replay whose events an invalidator with another schema
-// would turn into keys: the wrong ones would be deleted.
+// would get: it could only hold them back, and then make dead letters of them. One
+// that is not seen here does so, too.
 func (l *liveState) refuseOthers(s *keys.Schema, file string) error {
 	if others := l.others(s); len(others) > 0 {
 		return problemsError{fmt.Sprintf(
-			"invalidators that run now make keys by another schema (%s) than %s (%s), and would make those of this replay by it: roll the schema out to all invalidators first, or let this process delete by itself with -target redis",
+			"invalidators that run now have another key schema (%s) than %s (%s), and cannot make the keys of this replay: roll the schema out to all invalidators first, or let this process delete by itself with -target redis",
 			strings.Join(others, ", "), file, s.Hash())}
 	}
 	return nil
@@ -110,7 +139,7 @@ func (l *liveState) warnings(s *keys.Schema, file, target string) (all []string)
 		all = append(all, fmt.Sprintf("Invalidators that run now make keys by another schema (%s) than %s: what they delete from now on may be wrong again. Roll the schema out first.", strings.Join(others, ", "), file))
 	}
 	if target == targetTopic && slices.Contains(l.invalidators, "") {
-		all = append(all, fmt.Sprintf("Not every running invalidator says by which key schema it makes keys, as those of an older release do not: the replay is right only if all of them have %s (%s).", file, s.Hash()))
+		all = append(all, fmt.Sprintf("Not every running invalidator says by which key schema it makes keys, as those of an older release do not, and such a release makes the keys of any replay by its own: the replay is right only if all of them have %s (%s).", file, s.Hash()))
 	}
 	return all
 }
