@@ -160,7 +160,7 @@ func infoField(info, name string) string {
 
 // grants is what the engine needs to be allowed in an ACL, on the keys of the
 // schema and on doubletap:*.
-const grants = "+unlink +set +hset +hgetall +scan +info +ping +select +cluster|slots +cluster|nodes"
+const grants = "+unlink +get +set +pttl +hset +hgetall +eval +scan +info +ping +select +cluster|slots +cluster|nodes"
 
 // explain adds to an error of Redis what to do about it.
 func explain(err error) error {

@@ -104,18 +104,23 @@ func (r *Redis) permissions(ctx context.Context, n node) []pipeline.Finding {
 	return append(findings, describe(n, info)...)
 }
 
-// mayPost tries what Post does, in a way that writes nothing: a SET of a key that
-// must exist and does not, and an HSET whose last field lacks its value, which is
-// refused only after the user's permissions.
+// mayPost tries what Turn and Post do, in a way that writes nothing: a SET of a key
+// that must exist and does not, an HSET whose last field lacks its value, which is
+// refused only after the user's permissions, and a script that does nothing. A
+// script may do what its user may.
 func (r *Redis) mayPost(ctx context.Context, n node) []pipeline.Finding {
 	var findings []pipeline.Finding
+	turn, none := watermark.TurnKey("preflight", 0), redis.Nil.Error()
 	for _, c := range []struct {
 		name    string
 		args    []any
 		allowed string // the error of a user who may
 	}{
-		{"SET", []any{"set", watermark.TrustKey("preflight", 0), "", "px", 1, "xx"}, redis.Nil.Error()},
+		{"SET", []any{"set", watermark.TrustKey("preflight", 0), "", "px", 1, "xx"}, none},
 		{"HSET", []any{"hset", watermark.SetsKey("preflight"), "0", "", "1"}, "wrong number of arguments"},
+		{"GET", []any{"get", turn}, none},
+		{"PTTL", []any{"pttl", turn}, none},
+		{"EVAL", []any{"eval", "return 0", 1, turn}, none},
 	} {
 		_, err := call(ctx, r, func(ctx context.Context) (any, error) { return n.client.Do(ctx, c.args...).Result() })
 		if err == nil || slices.ContainsFunc([]string{c.allowed, "READONLY", "MOVED"}, func(s string) bool {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/doubletap-cdc/doubletap/pipeline"
+	"github.com/doubletap-cdc/doubletap/pipeline/pipelinetest"
 )
 
 // What a server shows is a lower bound: neither is lost what it does not admit,
@@ -13,7 +14,7 @@ import (
 func TestSourceAdmitsLess(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		g := newGated(t, 0)
-		b := new(board)
+		b := new(pipelinetest.Board)
 		g.Watermarks, g.MaxLag = b, 10*time.Second
 		g.source.Show(upTo(2))
 		stop := g.start()
@@ -23,7 +24,7 @@ func TestSourceAdmitsLess(t *testing.T) {
 		g.source.Admit("") // as after a new connection
 		g.after(40 * time.Second)
 		g.wantSecond("cart:1", 0, "")
-		if w := b.last(); !slices.Equal(w.Untrusted, []string{"*"}) {
+		if w := b.Last(); !slices.Equal(w.Untrusted, []string{"*"}) {
 			t.Errorf("posted %+v", w)
 		}
 		g.servers[0].Show(upTo(1))

@@ -245,12 +245,29 @@ type Watermark struct {
 }
 
 // Watermarks shows watermarks to applications. The implementation is in package
-// deleter: they are kept in the Redis that holds the keys.
+// deleter: they are kept in the Redis that holds the keys. It is safe for
+// concurrent use.
+//
+// A post may be carried out long after its caller has given it up. So it is made
+// in a turn, and changes nothing once that has ended.
 type Watermarks interface {
-	// Post replaces the partition's watermark. What it says of trust ends by
-	// itself after the given time; the sets stay.
-	Post(ctx context.Context, w Watermark, trusted time.Duration) error
+	// Turn begins a turn for a partition of a source. It ends with the partition's
+	// next one, whoever begins that, when something was posted in it, and d after
+	// it began.
+	Turn(ctx context.Context, source string, partition int, d time.Duration) (Turn, error)
+	// Post replaces the partition's watermark by one that was made since the turn
+	// began. What it says of trust ends by itself when the time of the turn is over;
+	// the sets stay. Where the turn has ended nothing is changed, and the error is
+	// ErrTurnOver; after any other error it is not known whether something was.
+	// Either way a new turn is the way to go on.
+	Post(ctx context.Context, t Turn, w Watermark) error
 }
+
+// Turn is what a Watermarks knows a turn by.
+type Turn string
+
+// ErrTurnOver says that a watermark was not posted, because its turn is over.
+var ErrTurnOver = errors.New("the turn is over: it took too long, another one has begun since, or Redis has lost it")
 
 // Prepared keeps the rows of XA transactions between their PREPARE, which is
 // when the binlog has them, and their COMMIT, which may come after any time. It

@@ -17,7 +17,7 @@ const (
 	postLeast  = 100 * time.Millisecond // between two posts
 	postEvery  = time.Second            // where nothing changes
 	postWithin = 2 * time.Second        // a post is given up then, and made anew
-	trustFor   = 5 * time.Second        // how long a post vouches for the cache
+	trustFor   = 5 * time.Second        // how long a post vouches for the cache, from before what it says was judged
 )
 
 // allRules stands for every rule in Watermark.Untrusted.
@@ -68,14 +68,12 @@ func (w *worker) post(ctx context.Context) error {
 		b.mu.Lock()
 		changed := b.changed
 		b.mu.Unlock()
-		p.out = w.wanted.Load()
 		m, ok := p.watermark()
 		if ok && (!sameMark(m, last) || time.Since(at) >= postEvery) {
-			last, at = m, time.Now()
-			if p.posted(ctx, m) {
+			var posted bool
+			at = time.Now()
+			if last, posted = p.posted(ctx, m); posted {
 				w.madeKnown(p.out)
-			} else {
-				last = Watermark{}
 			}
 		}
 		if p.out != nil && time.Since(p.out.since) > 2*trustFor {
@@ -104,23 +102,31 @@ func sameMark(a, b Watermark) bool {
 		a.Source == b.Source && slices.Equal(a.Untrusted, b.Untrusted)
 }
 
-func (p *poster) posted(ctx context.Context, m Watermark) bool {
-	ctx, cancel := context.WithTimeout(ctx, postWithin)
+// posted posts a watermark like m, and returns it; none where it is not known to
+// be posted.
+func (p *poster) posted(ctx context.Context, m Watermark) (Watermark, bool) {
+	within, cancel := context.WithTimeout(ctx, postWithin)
 	defer cancel()
-	if err := p.Watermarks.Post(ctx, m, trustFor); err != nil {
+	turn, err := p.Watermarks.Turn(within, m.Source, m.Partition, trustFor)
+	if err == nil {
+		m, _ = p.watermark() // judged anew: trust is counted from the begin of the turn
+		err = p.Watermarks.Post(within, turn, m)
+	}
+	if err != nil {
 		if p.Hooks.Retry != nil && ctx.Err() == nil {
 			p.Hooks.Retry("post watermark", 1, err, postLeast)
 		}
-		return false
+		return Watermark{}, false
 	}
 	if p.Hooks.Posted != nil {
 		p.Hooks.Posted(p.p.Name(), m)
 	}
-	return true
+	return m, true
 }
 
-// watermark makes the partition's watermark.
+// watermark makes the partition's watermark, by what is known when it is called.
 func (p *poster) watermark() (m Watermark, ok bool) {
+	p.out = p.wanted.Load()
 	b := p.backlog
 	b.mu.Lock()
 	first, second := p.passed[0], p.passed[1]

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,46 +21,6 @@ func upTo(n int) string {
 		return ""
 	}
 	return fmt.Sprintf("%s:1-%d", uuid, n)
-}
-
-// board keeps what was posted.
-type board struct {
-	mu    sync.Mutex
-	posts []pipeline.Watermark
-	at    []time.Time
-	err   error
-	hang  bool
-}
-
-func (b *board) Post(ctx context.Context, w pipeline.Watermark, _ time.Duration) error {
-	b.mu.Lock()
-	hang, err := b.hang, b.err
-	b.mu.Unlock()
-	if hang {
-		<-ctx.Done()
-		return ctx.Err()
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err == nil {
-		b.posts, b.at = append(b.posts, w), append(b.at, time.Now())
-	}
-	return err
-}
-
-func (b *board) last() pipeline.Watermark {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if len(b.posts) == 0 {
-		return pipeline.Watermark{}
-	}
-	return b.posts[len(b.posts)-1]
-}
-
-func (b *board) count() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.posts)
 }
 
 // gated is a bench with readers.
@@ -124,50 +83,50 @@ func (g *gated) truncate(n int) {
 func TestWatermark(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		g := newGated(t, 1000)
-		b := new(board)
+		b := new(pipelinetest.Board)
 		g.Watermarks, g.MaxLag = b, 10*time.Second
 		stop := g.start()
 		g.commit(1)
 		g.after(3 * time.Second)
-		if b.count() > 0 {
-			t.Fatalf("posted %+v before any progress", b.last())
+		if len(b.Posts()) > 0 {
+			t.Fatalf("posted %+v before any progress", b.Last())
 		}
 		g.progress(1000)
 		g.after(3200 * time.Millisecond)
 		want := pipeline.Watermark{Source: "shop", Partition: 2, Partitions: 4, First: upTo(1000), Schema: g.Schema.Hash()}
-		if got := b.last(); !sameMark(got, want) {
+		if got := b.Last(); !sameMark(got, want) {
 			t.Errorf("posted %+v, want %+v", got, want)
 		}
 		g.after(12 * time.Second) // the second delete is due at 10 s
 		want.Second = upTo(1000)
-		if got := b.last(); !sameMark(got, want) {
+		if got := b.Last(); !sameMark(got, want) {
 			t.Errorf("posted %+v, want %+v", got, want)
 		}
-		if n := b.count(); n < 9 || n > 13 {
+		if n := len(b.Posts()); n < 9 || n > 13 {
 			t.Errorf("%d posts in 9 s", n)
 		}
 
 		// The source goes on, and no progress comes: the cache is trusted no longer.
 		g.source.Show(upTo(1001))
 		g.after(20 * time.Second)
-		if got := b.last(); len(got.Untrusted) > 0 {
+		if got := b.Last(); len(got.Untrusted) > 0 {
 			t.Errorf("untrusted after 8 s: %+v", got)
 		}
 		g.after(26 * time.Second)
 		want.Untrusted = []string{"*"}
-		if got := b.last(); !sameMark(got, want) {
+		if got := b.Last(); !sameMark(got, want) {
 			t.Errorf("posted %+v, want %+v", got, want)
 		}
 		g.progress(1001)
 		g.after(27 * time.Second)
 		want.First, want.Second, want.Untrusted = upTo(1001), upTo(1001), nil
-		if got := b.last(); !sameMark(got, want) {
+		if got := b.Last(); !sameMark(got, want) {
 			t.Errorf("posted %+v, want %+v", got, want)
 		}
 		// The source does not answer: nobody knows.
 		g.source.Down(true)
 		g.after(40 * time.Second)
-		if got := b.last(); !slices.Equal(got.Untrusted, []string{"*"}) {
+		if got := b.Last(); !slices.Equal(got.Untrusted, []string{"*"}) {
 			t.Errorf("posted %+v without the source", got)
 		}
 		stopped(t, stop)
@@ -180,19 +139,23 @@ func sameMark(a, b pipeline.Watermark) bool { return fmt.Sprint(a) == fmt.Sprint
 func TestSlowPosts(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		g := newGated(t, 1000)
-		b := &board{hang: true}
+		b := new(pipelinetest.Board)
+		b.Hold(true)
 		g.Watermarks, g.MaxLag = b, 10*time.Second
 		stop := g.start()
 		g.commit(1)
 		g.progress(1)
 		g.after(15 * time.Second)
 		g.wantCalls("0s cart:1", "10s cart:1")
-		b.mu.Lock()
-		b.hang = false
-		b.mu.Unlock()
+		lock(g.bench, func() {
+			if g.retries < 5 {
+				t.Errorf("%d posts that were given up are told", g.retries)
+			}
+		})
+		b.Hold(false)
 		g.after(20 * time.Second)
-		if b.last().Second != upTo(1) {
-			t.Errorf("posted %+v", b.last())
+		if b.Last().Second != upTo(1) {
+			t.Errorf("posted %+v", b.Last())
 		}
 		stopped(t, stop)
 		synctest.Wait()
@@ -203,7 +166,7 @@ func TestSlowPosts(t *testing.T) {
 func TestOutWithoutIdentity(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		g := newGated(t, 1000, 1000)
-		b := &board{}
+		b := new(pipelinetest.Board)
 		g.Watermarks, g.MaxLag = b, 10*time.Second
 		g.servers[1].Down(true)
 		stop := g.start()
@@ -211,7 +174,7 @@ func TestOutWithoutIdentity(t *testing.T) {
 		g.progress(1)
 		g.after(11 * time.Minute)
 		g.wantSecond("cart:1", 1, pipeline.ReleaseWithout)
-		if got := b.last().Out; !slices.Equal(got, []string{"*"}) {
+		if got := b.Last().Out; !slices.Equal(got, []string{"*"}) {
 			t.Errorf("out: %q", got)
 		}
 		stopped(t, stop)
@@ -225,31 +188,27 @@ func TestOutIsPostedBeforeDeletes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				g := newGated(t, 1000, 0)
-				b := &board{}
+				b := new(pipelinetest.Board)
 				g.Watermarks, g.MaxLag = b, 10*time.Second
 				stop := g.start()
 				g.commit(1)
 				g.progress(1)
 				g.after(9 * time.Minute)
-				b.mu.Lock()
-				b.err = errors.New("out of order")
-				b.mu.Unlock()
+				b.Fail(errors.New("out of order"))
 				out := 10 * time.Minute // MaxWait
 				g.after(out + min(silent, 9*time.Second))
 				g.wantCalls("0s cart:1")
 				if silent < time.Hour {
-					b.mu.Lock()
-					b.err = nil
-					b.mu.Unlock()
+					b.Fail(nil)
 				}
 				g.after(out + 30*time.Second)
 				g.wantSecond("cart:1", 1, pipeline.ReleaseWithout)
-				if got := b.last().Out; silent < time.Hour && !slices.Equal(got, []string{"r2"}) {
+				if got := b.Last().Out; silent < time.Hour && !slices.Equal(got, []string{"r2"}) {
 					t.Errorf("out: %q", got)
 				}
 				g.servers[1].Show(upTo(1000))
 				g.after(out + time.Minute)
-				if got := b.last().Out; silent < time.Hour && len(got) > 0 {
+				if got := b.Last().Out; silent < time.Hour && len(got) > 0 {
 					t.Errorf("still out: %q", got)
 				}
 				stopped(t, stop)

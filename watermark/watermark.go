@@ -1,10 +1,11 @@
 // Package watermark reads how far the invalidators are, from the Redis that holds
 // the cached keys. Invalidators post it (package deleter); applications and the
-// admin port's /wait read it. There are two kinds of keys, which one Cluster slot
+// admin port's /wait read it. There are three kinds of keys, which one Cluster slot
 // holds for a source:
 //
 //	doubletap:{<source>}:watermarks           a hash: partition → Sets, kept for ever
 //	doubletap:{<source>}:trusted:<partition>  a string: Trust, which expires
+//	doubletap:{<source>}:turn:<partition>     whose turn it is to post, which expires; for invalidators only
 //
 // The key schema refuses templates that begin with "doubletap:".
 package watermark
@@ -27,6 +28,11 @@ func SetsKey(source string) string { return "doubletap:{" + source + "}:watermar
 // TrustKey is the key of the trust in one partition of a source.
 func TrustKey(source string, partition int) string {
 	return "doubletap:{" + source + "}:trusted:" + strconv.Itoa(partition)
+}
+
+// TurnKey is the key of the turn to post in one partition of a source.
+func TurnKey(source string, partition int) string {
+	return "doubletap:{" + source + "}:turn:" + strconv.Itoa(partition)
 }
 
 // Sets is one partition's watermark, in JSON. Every key that a transaction in a

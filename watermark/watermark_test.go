@@ -20,6 +20,18 @@ const (
 	b = "3e11fa47-71ca-11e1-9e33-c80aa9429563"
 )
 
+// post posts in a turn of its own.
+func post(t *testing.T, d *deleter.Redis, w pipeline.Watermark, ttl time.Duration) {
+	t.Helper()
+	turn, err := d.Turn(t.Context(), w.Source, w.Partition, ttl)
+	if err == nil {
+		err = d.Post(t.Context(), turn, w)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestPosted: what invalidators post is read as they mean it, while the log's
 // partitions come and grow.
 func TestPosted(t *testing.T) {
@@ -49,9 +61,7 @@ func TestPosted(t *testing.T) {
 		{pipeline.Watermark{Partition: 0, Partitions: 1, First: a + ":1-6", Second: ""}, true, false},
 	} {
 		step.post.Source = "shop"
-		if err := d.Post(t.Context(), step.post, time.Minute); err != nil {
-			t.Fatal(err)
-		}
+		post(t, d, step.post, time.Minute)
 		state, err := watermark.Read(t.Context(), c, "shop")
 		if err != nil {
 			t.Fatal(err)
@@ -88,27 +98,23 @@ func TestReadTrust(t *testing.T) {
 			t.Errorf("untrusted: %q, %v; want %q", got.Untrusted, err, want)
 		}
 	}
-	post := func(partition int, ttl time.Duration, untrusted ...string) {
+	vouch := func(partition int, ttl time.Duration, untrusted ...string) {
 		t.Helper()
-		if err := d.Post(t.Context(), pipeline.Watermark{Source: "trust", Partition: partition, Partitions: 2, Untrusted: untrusted}, ttl); err != nil {
-			t.Fatal(err)
-		}
+		post(t, d, pipeline.Watermark{Source: "trust", Partition: partition, Partitions: 2, Untrusted: untrusted}, ttl)
 	}
 	trust("*")
-	post(0, time.Minute)
+	vouch(0, time.Minute)
 	trust("*") // nobody speaks for partition 1
-	post(1, time.Minute)
+	vouch(1, time.Minute)
 	trust()
 	out := pipeline.Watermark{Source: "trust", Partition: 1, Partitions: 2, Out: []string{"a server"}}
-	if err := d.Post(t.Context(), out, time.Minute); err != nil {
-		t.Fatal(err)
-	}
+	post(t, d, out, time.Minute)
 	if got, err := watermark.ReadTrust(t.Context(), c, "trust"); err != nil || got.Expired || !slices.Equal(got.Out, out.Out) {
 		t.Errorf("out: %+v, %v", got, err)
 	}
-	post(1, time.Minute, "item")
+	vouch(1, time.Minute, "item")
 	trust("item")
-	post(1, time.Millisecond)
+	vouch(1, 100*time.Millisecond)
 	for c.Exists(t.Context(), watermark.TrustKey("trust", 1)).Val() > 0 && t.Context().Err() == nil { //nolint:revive // until it has expired
 	}
 	trust("*")

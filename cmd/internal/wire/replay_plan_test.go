@@ -210,7 +210,11 @@ func TestAgree(t *testing.T) {
 	c.Source.Name = "agree"
 	post := func(schema string, ttl time.Duration) {
 		t.Helper()
-		if err := redis.Post(t.Context(), pipeline.Watermark{Source: "agree", Partitions: 1, Schema: schema}, ttl); err != nil {
+		turn, err := redis.Turn(t.Context(), "agree", 0, ttl)
+		if err == nil {
+			err = redis.Post(t.Context(), turn, pipeline.Watermark{Source: "agree", Partitions: 1, Schema: schema})
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
