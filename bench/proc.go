@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// cpu is the processor time that the process has used, in seconds. The kernel
+// cpuTime is the processor time that a process has used, in seconds. The kernel
 // counts it in hundredths.
-func (p *process) cpu() (float64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+func cpuTime(pid int) (float64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
 	}

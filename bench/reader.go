@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
@@ -9,13 +10,15 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
 
 	"github.com/go-mysql-org/go-mysql/mysql"
 	"github.com/go-mysql-org/go-mysql/replication"
+
+	"github.com/doubletap-cdc/doubletap/testenv/commands"
 )
 
 // readerCommand runs the plain reader, in a process of its own.
@@ -101,15 +104,20 @@ func (w *world) plainReader(ctx context.Context, b backlog) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	cmd := exec.CommandContext(ctx, self, readerCommand, "-addr", w.mysql.Addr, "-start", b.start, "-rows", strconv.Itoa(b.rows))
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	text, err := cmd.Output()
+	var out bytes.Buffer
+	p, err := commands.Start(commands.Spec{
+		Path: self, Args: []string{readerCommand, "-addr", w.mysql.Addr, "-start", b.start, "-rows", strconv.Itoa(b.rows)},
+		Stdout: &out, Log: filepath.Join(w.dir, readerCommand+".log"),
+	})
 	if err != nil {
+		return result{}, err
+	}
+	defer p.Kill()
+	if err := p.Wait(ctx); err != nil {
 		return result{}, fmt.Errorf("run the plain reader: %w", err)
 	}
 	var r reading
-	if err := json.Unmarshal(text, &r); err != nil {
+	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
 		return result{}, fmt.Errorf("run the plain reader: %w", err)
 	}
 	w.say("  %.2f s", r.Seconds)

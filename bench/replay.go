@@ -160,11 +160,11 @@ func (w *world) replayBeside(ctx context.Context, r run, o options, x *replayRes
 	if err != nil {
 		return err
 	}
-	c, err := w.startReplay(ctx, r, fmt.Sprintf("replay-%d", w.runs), o)
+	c, err := w.startReplay(r, fmt.Sprintf("replay-%d", w.runs), o)
 	if err != nil {
 		return err
 	}
-	defer c.kill()
+	defer c.Kill()
 	memory := c.watchMemory(ctx, func() bool {
 		left, err := w.cache.DBSize(ctx).Result()
 		return err == nil && before-left < int64(o.rows)/2
@@ -175,7 +175,7 @@ func (w *world) replayBeside(ctx context.Context, r run, o options, x *replayRes
 	if x.Beside, err = w.commitLoad(ctx, steady(o.latency)); err != nil {
 		return err
 	}
-	x.Seconds, err = c.wait(ctx)
+	x.Seconds, err = c.took(ctx)
 	if err != nil {
 		return err
 	}
@@ -196,24 +196,24 @@ func (w *world) replayKilled(ctx context.Context, r run, o options, x *replayRes
 	}
 	name := fmt.Sprintf("replay-killed-%d", w.runs)
 	for x.Kills < replayKills {
-		c, err := w.startReplay(ctx, r, name, o)
+		c, err := w.startReplay(r, name, o)
 		if err != nil {
 			return err
 		}
 		x.Kills++
 		gone := int64(o.rows) * int64(x.Kills) / (replayKills + 2)
 		err = w.until(ctx, c, func(size int64) bool { return full-size > gone })
-		c.kill()
+		c.Kill()
 		if err != nil {
 			return err
 		}
 	}
-	c, err := w.startReplay(ctx, r, name, o)
+	c, err := w.startReplay(r, name, o)
 	if err != nil {
 		return err
 	}
-	defer c.kill()
-	if _, err := c.wait(ctx); err != nil {
+	defer c.Kill()
+	if err := c.Wait(ctx); err != nil {
 		return err
 	}
 	s, err := c.summary()
@@ -233,8 +233,8 @@ func (w *world) until(ctx context.Context, c *replaying, cond func(size int64) b
 			return err
 		}
 		select {
-		case <-c.ended:
-			return fmt.Errorf("the replay ended early: %w\n%s", c.err, lastLines(c.log))
+		case <-c.Ended():
+			return c.EndedEarly()
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(20 * time.Millisecond):

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/doubletap-cdc/doubletap/testenv/commands"
 )
 
 // backlogFill is short, so that the second pass runs beside the first one: the
@@ -33,13 +35,13 @@ type started struct {
 
 // startup runs a command with nothing to do until it could do something.
 func (w *world) startup(ctx context.Context, name string, r run, cond func(numbers) bool) (s started, err error) {
-	p, err := w.start(ctx, name, r)
+	p, err := w.start(name, r)
 	if err != nil {
 		return s, err
 	}
 	g := group{p}
 	defer func() { err = errors.Join(err, g.stop()) }()
-	if err := p.ready(ctx); err != nil {
+	if err := p.Ready(ctx); err != nil {
 		return s, err
 	}
 	samples, err := g.poll(ctx, cond)
@@ -47,7 +49,7 @@ func (w *world) startup(ctx context.Context, name string, r run, cond func(numbe
 		return s, err
 	}
 	last := samples[len(samples)-1]
-	return started{last.at.Sub(p.began), last.cpu}, nil
+	return started{last.at.Sub(p.Began), last.cpu}, nil
 }
 
 // embeddedBacklog measures the whole pipeline in one process.
@@ -57,7 +59,7 @@ func (w *world) embeddedBacklog(ctx context.Context, b backlog) (results []resul
 	if err != nil {
 		return nil, err
 	}
-	su, err := w.startup(ctx, invalidator, idle, func(n numbers) bool { return n.first >= 1 })
+	su, err := w.startup(ctx, commands.Invalidator, idle, func(n numbers) bool { return n.first >= 1 })
 	if err != nil {
 		return nil, err
 	}
@@ -65,11 +67,11 @@ func (w *world) embeddedBacklog(ctx context.Context, b backlog) (results []resul
 	if err != nil {
 		return nil, err
 	}
-	p, err := w.start(ctx, invalidator, r)
+	p, err := w.start(commands.Invalidator, r)
 	if err != nil {
 		return nil, err
 	}
-	return w.pipeline(ctx, "embedded, the whole pipeline", group{p}, p.began, su, b)
+	return w.pipeline(ctx, "embedded, the whole pipeline", group{p}, p.Began, su, b)
 }
 
 func owned(n numbers) bool { return n.owned == partitions }
@@ -80,7 +82,7 @@ func (w *world) newTopic(ctx context.Context, start string) (run, error) {
 	if err != nil {
 		return r, err
 	}
-	_, err = w.startup(ctx, invalidator, r, owned)
+	_, err = w.startup(ctx, commands.Invalidator, r, owned)
 	return r, err
 }
 
@@ -92,11 +94,11 @@ func (w *world) kafkaBacklog(ctx context.Context, b backlog) (results []result, 
 	if err != nil {
 		return nil, err
 	}
-	tailerUp, err := w.startup(ctx, tailer, idle, func(numbers) bool { return true })
+	tailerUp, err := w.startup(ctx, commands.Tailer, idle, func(numbers) bool { return true })
 	if err != nil {
 		return nil, err
 	}
-	invalidatorUp, err := w.startup(ctx, invalidator, idle, owned)
+	invalidatorUp, err := w.startup(ctx, commands.Invalidator, idle, owned)
 	if err != nil {
 		return nil, err
 	}
@@ -121,20 +123,20 @@ func (w *world) bothAtOnce(ctx context.Context, su started, b backlog) ([]result
 	if err != nil {
 		return nil, err
 	}
-	inv, err := w.start(ctx, invalidator, r)
+	inv, err := w.start(commands.Invalidator, r)
 	if err != nil {
 		return nil, err
 	}
 	waiting, err := group{inv}.poll(ctx, owned)
 	if err != nil {
-		return nil, errors.Join(err, inv.stop())
+		return nil, errors.Join(err, inv.Stop())
 	}
-	tail, err := w.start(ctx, tailer, r)
+	tail, err := w.start(commands.Tailer, r)
 	if err != nil {
-		return nil, errors.Join(err, inv.stop())
+		return nil, errors.Join(err, inv.Stop())
 	}
 	su.cpu += waiting[len(waiting)-1].cpu
-	return w.pipeline(ctx, "kafka, tailer and invalidator at once", group{tail, inv}, tail.began, su, b)
+	return w.pipeline(ctx, "kafka, tailer and invalidator at once", group{tail, inv}, tail.Began, su, b)
 }
 
 // pipeline waits until a running pipeline has made all deletes twice, stops it,
@@ -170,7 +172,7 @@ func (w *world) pipeline(ctx context.Context, name string, g group, began time.T
 }
 
 func (w *world) tailerAlone(ctx context.Context, r run, su started, b backlog) (res result, events float64, err error) {
-	p, err := w.start(ctx, tailer, r)
+	p, err := w.start(commands.Tailer, r)
 	if err != nil {
 		return res, 0, err
 	}
@@ -182,11 +184,11 @@ func (w *world) tailerAlone(ctx context.Context, r run, su started, b backlog) (
 	}
 	rss, err := g.peakRSS()
 	last := samples[len(samples)-1]
-	return w.result("kafka, tailer alone, events durable", b, last.at.Sub(p.began)-su.took, last.cpu-su.cpu, rss, su), last.events + 1, err
+	return w.result("kafka, tailer alone, events durable", b, last.at.Sub(p.Began)-su.took, last.cpu-su.cpu, rss, su), last.events + 1, err
 }
 
 func (w *world) invalidatorAlone(ctx context.Context, r run, su started, events float64, b backlog) (res result, err error) {
-	p, err := w.start(ctx, invalidator, r)
+	p, err := w.start(commands.Invalidator, r)
 	if err != nil {
 		return res, err
 	}
@@ -198,7 +200,7 @@ func (w *world) invalidatorAlone(ctx context.Context, r run, su started, events 
 	}
 	rss, err := g.peakRSS()
 	last := samples[len(samples)-1]
-	return w.result("kafka, invalidator alone, both deletes done", b, last.at.Sub(p.began)-su.took, last.cpu-su.cpu, rss, su), err
+	return w.result("kafka, invalidator alone, both deletes done", b, last.at.Sub(p.Began)-su.took, last.cpu-su.cpu, rss, su), err
 }
 
 func (w *world) result(name string, b backlog, took time.Duration, cpu, rss float64, su started) result {
@@ -238,19 +240,19 @@ func (w *world) latency(ctx context.Context, log string, length time.Duration) (
 // startAll starts the whole pipeline and waits until the first start's sweep is
 // done. The group must be stopped, also after an error.
 func (w *world) startAll(ctx context.Context, r run) (g group, err error) {
-	names := []string{invalidator}
+	names := []string{commands.Invalidator}
 	if r.log == logKafka {
-		names = []string{invalidator, tailer}
+		names = []string{commands.Invalidator, commands.Tailer}
 	}
 	for _, name := range names {
-		p, err := w.start(ctx, name, r)
+		p, err := w.start(name, r)
 		if err != nil {
 			return g, err
 		}
 		g = append(g, p)
 	}
 	for _, p := range g {
-		if err := p.ready(ctx); err != nil {
+		if err := p.Ready(ctx); err != nil {
 			return g, err
 		}
 	}

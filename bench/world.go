@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/doubletap-cdc/doubletap/testenv"
+	"github.com/doubletap-cdc/doubletap/testenv/commands"
 )
 
 // world is the servers and the built commands.
@@ -26,8 +26,6 @@ type world struct {
 	say   func(format string, args ...any)
 	runs  int // numbers the topics and folders
 }
-
-const module = "github.com/doubletap-cdc/doubletap"
 
 const keysYAML = `version: 1
 keys:
@@ -79,10 +77,8 @@ func openWorld(ctx context.Context, kafka bool, p *progress) (w *world, err erro
 		}
 	}
 	w.say("building the commands")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", w.dir+string(filepath.Separator), module+"/cmd/...")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := build.CombinedOutput(); err != nil {
-		return w, fmt.Errorf("build the commands (run bench inside the repository): %w\n%s", err, text)
+	if err := commands.BuildRelease(ctx, w.dir); err != nil {
+		return w, err
 	}
 	if err := os.WriteFile(filepath.Join(w.dir, "keys.yaml"), []byte(keysYAML), 0o600); err != nil {
 		return w, err

@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"time"
 
-	dto "github.com/prometheus/client_model/go"
-
 	"github.com/doubletap-cdc/doubletap/testenv/commands"
 )
 
@@ -52,7 +50,7 @@ mode: %s
 	}
 	p := &processes{dir: w.dir}
 	for _, name := range names {
-		if err := p.start(ctx, name); err != nil {
+		if err := p.start(name); err != nil {
 			return nil, errors.Join(err, p.stop())
 		}
 	}
@@ -62,8 +60,8 @@ mode: %s
 	return p, nil
 }
 
-func (p *processes) start(ctx context.Context, name string) error {
-	pr, err := commands.Start(ctx, p.dir, name, filepath.Join(p.dir, "doubletap.yaml"))
+func (p *processes) start(name string) error {
+	pr, err := commands.Serve(commands.Spec{Path: filepath.Join(p.dir, name), Args: []string{"-config", filepath.Join(p.dir, "doubletap.yaml")}})
 	if err == nil {
 		p.all = append(p.all, pr)
 	}
@@ -118,37 +116,25 @@ func (p *processes) read(ctx context.Context) numbers {
 		return n
 	}
 	for _, pr := range p.all {
-		families, err := pr.Metrics(ctx)
-		if err != nil {
-			continue
+		if m, err := pr.Metrics(ctx); err == nil {
+			n.add(m)
 		}
-		n.add(families)
 	}
 	return n
 }
 
-func (n *numbers) add(families map[string]*dto.MetricFamily) {
-	sum := func(name, pass string) (total float64) {
-		for _, m := range families["doubletap_"+name].GetMetric() {
-			if pass == "" || commands.Label(m, "pass") == pass {
-				total += m.GetCounter().GetValue()
-			}
-		}
-		return total
-	}
-	n.published += sum("published_transactions_total", "")
-	n.events += sum("published_events_total", "")
-	n.first += sum("deleted_keys_total", "first")
-	n.second += sum("deleted_keys_total", "second")
-	n.firstEvents += sum("deletes_total", "first")
-	n.secondEvents += sum("deletes_total", "second")
-	n.skipped += sum("second_deletes_skipped_total", "")
-	n.sweeps += sum("sweeps_total", "")
-	for _, m := range families["doubletap_commit_to_delete_seconds"].GetMetric() {
-		if commands.Label(m, "pass") == "first" {
-			for _, b := range m.GetHistogram().GetBucket() {
-				n.latency[b.GetUpperBound()] += float64(b.GetCumulativeCount())
-			}
+func (n *numbers) add(m commands.Metrics) {
+	n.published += m.Sum("doubletap_published_transactions_total")
+	n.events += m.Sum("doubletap_published_events_total")
+	n.first += m.Sum("doubletap_deleted_keys_total", `pass="first"`)
+	n.second += m.Sum("doubletap_deleted_keys_total", `pass="second"`)
+	n.firstEvents += m.Sum("doubletap_deletes_total", `pass="first"`)
+	n.secondEvents += m.Sum("doubletap_deletes_total", `pass="second"`)
+	n.skipped += m.Sum("doubletap_second_deletes_skipped_total")
+	n.sweeps += m.Sum("doubletap_sweeps_total")
+	for _, s := range m.Series("doubletap_commit_to_delete_seconds", `pass="first"`) {
+		for _, b := range s.GetHistogram().GetBucket() {
+			n.latency[b.GetUpperBound()] += float64(b.GetCumulativeCount())
 		}
 	}
 }

@@ -1,10 +1,8 @@
 package integration
 
 import (
-	"bytes"
-	"context"
-	"os"
-	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,23 +10,22 @@ import (
 	"github.com/segmentio/kafka-go"
 
 	"github.com/doubletap-cdc/doubletap/testenv"
+	"github.com/doubletap-cdc/doubletap/testenv/commands"
 	"github.com/doubletap-cdc/doubletap/testenv/envtest"
 )
 
 // runOnce runs a command to its end and returns its exit code and all that it printed.
 func (r *rig) runOnce(name string, env []string, args ...string) (code int, output string) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), 90*time.Second)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, command(r.t, name), args...)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.Env = append(append(os.Environ(), "MYSQL_PASSWORD="+secret, "REDIS_PASSWORD="+secret), env...)
-	_ = cmd.Run() // the exit code says it
-	if ctx.Err() != nil {
-		r.t.Fatalf("%s did not end:\n%s", name, tail(out.String(), 40))
+	p, err := commands.Start(commands.Spec{
+		Path: command(r.t, name), Args: args, Env: slices.Concat(passwords, env), Log: filepath.Join(r.t.TempDir(), "output"),
+	})
+	if err != nil {
+		r.t.Fatal(err)
 	}
-	return cmd.ProcessState.ExitCode(), out.String()
+	defer p.Kill()
+	x := &process{Process: p, t: r.t}
+	return x.endsWithin(90 * time.Second), p.Log()
 }
 
 // TestBadInput gives the commands what they must refuse. Each error names the thing and says what to do; nothing prints a
@@ -208,10 +205,10 @@ func TestGap(t *testing.T) {
 			r.exec("PURGE BINARY LOGS TO '" + r.newestBinlog() + "'")
 			p = r.run("invalidator")
 			if onGap == "stop" {
-				if code := p.wait(60 * time.Second); code != 3 {
+				if code := p.endsWithin(60 * time.Second); code != 3 {
 					t.Errorf("exit code %d, not 3", code)
 				}
-				if out := p.output(); !strings.Contains(out, "purged") || !strings.Contains(out, "on_gap") {
+				if out := p.Log(); !strings.Contains(out, "purged") || !strings.Contains(out, "on_gap") {
 					t.Errorf("the output does not say what happened and what to do:\n%s", tail(out, 10))
 				}
 				return

@@ -25,12 +25,12 @@ func TestFullDisk(t *testing.T) {
 			w.run(t.Context())
 			w.bulk(10_000_000, 50_000)
 			eventually(t, stalled, "the log says that the disk is full", func() bool {
-				out := p.output()
+				out := p.Log()
 				return strings.Contains(out, "no space left on device") || strings.Contains(out, "file too large")
 			})
 			w.run(t.Context())
 			if killed {
-				p.kill()
+				p.Kill()
 				p = r.again(p) // it finds the disk as it is
 			}
 			d.free(t, p)
@@ -104,7 +104,7 @@ func limitFiles(t *testing.T, p *process, bytes uint64) {
 	t.Helper()
 	const fileSize = 1 // RLIMIT_FSIZE
 	limit := syscall.Rlimit{Cur: bytes, Max: ^uint64(0)}
-	_, _, errno := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(p.cmd.Process.Pid), fileSize, uintptr(unsafe.Pointer(&limit)), 0, 0, 0)
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(p.Pid()), fileSize, uintptr(unsafe.Pointer(&limit)), 0, 0, 0)
 	if errno != 0 {
 		t.Fatal(fmt.Errorf("limit the size of files to %d: %w", bytes, errno))
 	}

@@ -48,7 +48,7 @@ func (r *rig) killUnderLoad(kills int, stream uint64) {
 	for n := range kills {
 		r.moment(rng)
 		i := n % len(slots)
-		slots[i].kill()
+		slots[i].Kill()
 		slots[i] = r.again(slots[i])
 	}
 	for _, p := range slots {
@@ -103,7 +103,7 @@ func TestKillAtFirstStart(t *testing.T) {
 					case <-time.After(10 * time.Millisecond):
 					}
 				}
-				p.kill()
+				p.Kill()
 				change()
 			}
 			r.pipeline(1)

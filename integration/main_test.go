@@ -1,19 +1,14 @@
 package integration
 
 import (
-	"errors"
 	"flag"
-	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
-	"sync"
 	"testing"
 	"time"
 
+	"github.com/doubletap-cdc/doubletap/testenv/commands"
 	"github.com/doubletap-cdc/doubletap/testenv/envtest"
 )
 
@@ -48,46 +43,18 @@ func newSeed(t *testing.T) uint64 {
 
 func newRand(seed, stream uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, stream)) }
 
-// builtCommands are the commands, built once. They lie beside the test binary, in the folder that go test removes.
-var builtCommands = sync.OnceValues(func() (string, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
-	if err := noteSources(); err != nil {
-		return "", err
-	}
-	dir := filepath.Join(filepath.Dir(self), "commands-"+strconv.Itoa(os.Getpid()))
-	args := []string{"build", "-o", dir + string(filepath.Separator)}
-	if raceBuild {
-		args = append(args, "-race")
-	}
-	args = append(args, "../cmd/binlog-tailer", "../cmd/invalidator", "../cmd/replay")
-	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
-		return "", errors.Join(fmt.Errorf("go %v: %w", args, err), errors.New(string(out)))
-	}
-	return dir, nil
-})
-
-// command returns the path of a built command.
+// command returns the path of a built command; the first call builds all of them.
 func command(t *testing.T, name string) string {
 	t.Helper()
-	dir, err := builtCommands()
+	var flags []string
+	if raceBuild {
+		flags = []string{"-race"}
+	}
+	dir, err := commands.BuildOnce(flags...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return filepath.Join(dir, name)
-}
-
-// noteSources looks at every Go file of the module, so that go test does not take an earlier result for this one when
-// only the commands, which this test binary does not contain, have changed.
-func noteSources() error {
-	return filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
-		if err == nil && filepath.Ext(path) == ".go" {
-			_, err = os.Stat(path)
-		}
-		return err
-	})
 }
 
 func newRands(seed uint64, n int) (all []*rand.Rand) {

@@ -64,7 +64,7 @@ func testOracle(t *testing.T, o options) {
 	}
 	for _, p := range append(others, first) {
 		if code := p.stop(); code != 0 {
-			t.Errorf("%s: exit code %d after SIGTERM", p.name, code)
+			t.Errorf("%s: exit code %d after SIGTERM", p.Name(), code)
 		}
 	}
 }

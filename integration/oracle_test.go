@@ -207,7 +207,7 @@ func (r *rig) require(o *oracle) {
 	}
 	late := 0
 	for _, p := range r.procs {
-		for _, m := range lateEnough.FindAllStringSubmatch(p.output(), -1) {
+		for _, m := range lateEnough.FindAllStringSubmatch(p.Log(), -1) {
 			n, _ := strconv.Atoi(m[1])
 			late += n
 		}

@@ -76,7 +76,7 @@ func TestSchemaFix(t *testing.T) {
 func (r *replayRig) secondPassDone(t *testing.T, invalidator *process) {
 	t.Helper()
 	query := url.Values{"gtid": {r.moment().gtid}, "pass": {"second"}, "timeout": {"30s"}}
-	resp, err := http.Get("http://" + invalidator.admin + "/wait?" + query.Encode())
+	resp, err := http.Get("http://" + invalidator.Admin + "/wait?" + query.Encode())
 	if err != nil {
 		t.Fatal(err)
 	}

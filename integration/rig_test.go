@@ -16,6 +16,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/doubletap-cdc/doubletap/testenv"
+	"github.com/doubletap-cdc/doubletap/testenv/commands"
 	"github.com/doubletap-cdc/doubletap/testenv/envtest"
 )
 
@@ -175,15 +176,13 @@ func (r *rig) yaml() string {
 // run starts a command on an admin port of its own.
 func (r *rig) run(name string) *process {
 	r.t.Helper()
-	admin := freeAddr(r.t)
-	p := start(r.t, name, r.config, "-admin", admin)
-	p.admin = admin
+	p := start(r.t, name, r.config, commands.Serve)
 	r.procs = append(r.procs, p)
 	return p
 }
 
 // again starts another run of a process that has ended.
-func (r *rig) again(p *process) *process { return r.run(p.name) }
+func (r *rig) again(p *process) *process { return r.run(p.Name()) }
 
 // pipeline starts the whole pipeline and waits until it is ready: a tailer and n invalidators, or with the embedded log
 // one invalidator, which is everything.
@@ -245,8 +244,8 @@ func (r *rig) settle() {
 	}
 	for _, p := range r.procs {
 		if p.running() { // its goroutines, into its log
-			_ = p.cmd.Process.Signal(syscall.SIGQUIT)
-			<-p.done
+			p.Signal(syscall.SIGQUIT)
+			<-p.Ended()
 		}
 	}
 	r.t.Fatalf("the pipeline does not catch up:\n%s", r.state())
@@ -257,7 +256,7 @@ func (r *rig) state() string {
 	var b strings.Builder
 	for _, p := range r.procs {
 		if p.running() {
-			fmt.Fprintf(&b, "--- %s (running)\n%s\n", p.name, tail(p.output(), 15))
+			fmt.Fprintf(&b, "--- %s (running)\n%s\n", p.Name(), tail(p.Log(), 15))
 		}
 	}
 	return b.String()

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/doubletap-cdc/doubletap/testenv/commands"
 	"github.com/doubletap-cdc/doubletap/testenv/envtest"
 )
 
@@ -132,14 +133,14 @@ admin:   {listen: "127.0.0.1:9400"}
 `))
 	var procs []*process
 	for i, name := range []string{"binlog-tailer", "invalidator", "invalidator"} {
-		p := start(t, name, r.config)
+		p := start(t, name, r.config, commands.Start)
 		r.procs = append(r.procs, p)
 		procs = append(procs, p)
-		p.admin = fmt.Sprintf("127.0.0.1:%d", admin+i)
+		p.Admin = fmt.Sprintf("127.0.0.1:%d", admin+i)
 		p.ready()
-		out := p.output()
-		if !strings.Contains(out, p.admin) {
-			t.Errorf("process %d does not say that it listens at %s:\n%s", i, p.admin, tail(out, 10))
+		out := p.Log()
+		if !strings.Contains(out, p.Admin) {
+			t.Errorf("process %d does not say that it listens at %s:\n%s", i, p.Admin, tail(out, 10))
 		}
 		if i > 0 && !strings.Contains(out, "level=WARN") {
 			t.Errorf("process %d does not warn that the port was busy:\n%s", i, tail(out, 10))
@@ -161,7 +162,7 @@ admin:   {listen: "127.0.0.1:9400"}
 func consecutivePorts(t *testing.T, n int) int {
 	t.Helper()
 	for range 50 {
-		_, text, _ := net.SplitHostPort(freeAddr(t))
+		_, text, _ := net.SplitHostPort(envtest.FreeAddr(t))
 		first, _ := strconv.Atoi(text)
 		free := first+n < 65536
 		for i := range n {

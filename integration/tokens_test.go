@@ -88,7 +88,7 @@ func TestTokensAndTrust(t *testing.T) {
 			writeAndRead(t, r, app, procs[0])
 
 			for _, p := range procs {
-				p.kill()
+				p.Kill()
 			}
 			dead := time.Now()
 			r.exec("UPDATE item SET note = 'unseen' WHERE id = 1")
@@ -142,10 +142,10 @@ func writeAndRead(t *testing.T, r *rig, app *reader, invalidator *process) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if code, body, err := invalidator.get("/wait?timeout=30s&gtid=" + url.QueryEscape(set.String())); err != nil || code != http.StatusOK {
+	if code, body, err := invalidator.Get(t.Context(), "/wait?timeout=30s&gtid="+url.QueryEscape(set.String())); err != nil || code != http.StatusOK {
 		t.Errorf("/wait: %d %s %v", code, body, err)
 	}
-	if code, body, err := invalidator.get("/wait?timeout=10ms&gtid=" + url.QueryEscape("00000000-71ca-11e1-9e33-c80aa9429562:1")); err != nil || code != http.StatusGatewayTimeout {
+	if code, body, err := invalidator.Get(t.Context(), "/wait?timeout=10ms&gtid="+url.QueryEscape("00000000-71ca-11e1-9e33-c80aa9429562:1")); err != nil || code != http.StatusGatewayTimeout {
 		t.Errorf("/wait for what never comes: %d %s %v", code, body, err)
 	}
 }

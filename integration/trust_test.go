@@ -119,7 +119,7 @@ func testTrust(t *testing.T, embedded bool) {
 	eventually(t, stalled, "trust in a pipeline that works", served)
 	for range pick(2, 20) {
 		for _, p := range append(others, first) {
-			p.kill()
+			p.Kill()
 		}
 		want, _ := write() // nobody deletes anything now
 		eventually(t, 20*time.Second, "the end of trust in a dead pipeline", func() bool {

@@ -96,7 +96,7 @@ func testXAWaits(t *testing.T, o options) {
 	r.prepareXA("kept", "UPDATE item SET category = 2 WHERE id = 1", "INSERT INTO item VALUES (2, 3, 'new', 5, 'draft', NULL)")
 	r.prepareXA("undone", "UPDATE item SET category = 5 WHERE id = 4")
 	r.settle()
-	tailer.kill()
+	tailer.Kill()
 	tailer = r.again(tailer)
 	tailer.ready()
 	r.purge()
@@ -108,7 +108,7 @@ func testXAWaits(t *testing.T, o options) {
 	}
 	r.settle()
 	r.purge()
-	tailer.kill()
+	tailer.Kill()
 	tailer = r.again(tailer)
 	tailer.ready()
 	r.settle()
@@ -170,7 +170,7 @@ func TestXAKilledAtAnyMoment(t *testing.T) {
 					r.moment(rng)
 				}
 				if rng.IntN(3) == 0 {
-					tailer.kill()
+					tailer.Kill()
 					tailer = r.again(tailer)
 				}
 				if key := "order:" + xid; rng.IntN(4) == 0 {
@@ -243,7 +243,7 @@ func TestXAOfTwoMillionRows(t *testing.T) {
 			}
 			peak := peakMB(t, p)
 			t.Logf("%d rows: written in %v, held after %v more, published after %v; peak memory of %s %d MB idle, %d MB at PREPARE, %d MB at COMMIT",
-				c.rows, written.Sub(start).Round(time.Second), prepared.Sub(written).Round(time.Second), time.Since(committed).Round(time.Second), p.name, before, held, peak)
+				c.rows, written.Sub(start).Round(time.Second), prepared.Sub(written).Round(time.Second), time.Since(committed).Round(time.Second), p.Name(), before, held, peak)
 			if !raceBuild && peak > c.limit {
 				t.Errorf("peak memory %d MB, over %d", peak, c.limit)
 			}
@@ -254,7 +254,7 @@ func TestXAOfTwoMillionRows(t *testing.T) {
 // peakMB is a process's largest resident memory so far.
 func peakMB(t *testing.T, p *process) int {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,7 +36,7 @@ func (w *world) inject(ctx context.Context, fault string, rng *rand.Rand) error 
 			err = w.freezeRedis(ctx, min(3*time.Second, between(rng, 100*time.Millisecond, 6*time.Second)))
 		case kill:
 			if w.pipe != nil {
-				err = w.pipe.killOne(ctx, rng)
+				err = w.pipe.killOne(rng)
 			}
 		}
 		if err != nil && ctx.Err() == nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -58,7 +59,7 @@ second_delete: {fill: %s, readers: [%q, %q]}
 		return err
 	}
 	for _, name := range names {
-		pr, err := commands.Start(ctx, p.w.dir, name, p.config)
+		pr, err := p.command(name)
 		if err != nil {
 			return err
 		}
@@ -82,6 +83,10 @@ second_delete: {fill: %s, readers: [%q, %q]}
 	ctx, cancel = context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	return wrap("wait for the pipeline's first watermark", p.quiet(ctx, done{executed: executed}))
+}
+
+func (p *pipe) command(name string) (*commands.Process, error) {
+	return commands.Serve(commands.Spec{Path: filepath.Join(p.w.dir, name), Args: []string{"-config", p.config}})
 }
 
 // marks is how far the passes were when they were last asked.
@@ -128,13 +133,13 @@ func (p *pipe) quiet(ctx context.Context, d done) error {
 }
 
 // killOne kills one of the commands as kill -9 does, and starts it again.
-func (p *pipe) killOne(ctx context.Context, rng *rand.Rand) error {
+func (p *pipe) killOne(rng *rand.Rand) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	i := rng.IntN(len(p.all))
 	p.all[i].Kill()
 	p.w.kills.Add(1)
-	pr, err := commands.Start(ctx, p.w.dir, p.all[i].Name(), p.config)
+	pr, err := p.command(p.all[i].Name())
 	if err != nil {
 		return err
 	}

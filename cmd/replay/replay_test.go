@@ -24,23 +24,20 @@ func TestKilledInTheMiddle(t *testing.T) {
 	list := r.fill(many)
 	for i, stdin := range []string{list, "", list} { // the same line goes on, also without the list
 		c := r.start(stdin, r.line()...)
-		r.chunks(int64(3 + 3*i))
-		if err := c.cmd.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		c.end()
+		r.chunks(c, int64(3+3*i))
+		c.Kill()
 	}
 	if n := r.left(); n == 0 || n == many {
 		t.Fatalf("%d keys are left in the middle of %d", n, many)
 	}
 	other := r.start("item:1\n", r.line("-max-live-lag", "2s", "-old-keys", r.write("old.yaml", strings.Replace(schema, "item:{id}", "i:{id}", 1)))...)
 	other.want(2)
-	if text := other.errors.String(); !strings.Contains(text, "holds a replay that is not done") {
+	if text := other.Log(); !strings.Contains(text, "holds a replay that is not done") {
 		t.Errorf("another replay in its folder: %s", text)
 	}
 	other = r.start("item:1\n", r.line()...)
 	other.want(2)
-	if text := other.errors.String(); !strings.Contains(text, "of another list") {
+	if text := other.Log(); !strings.Contains(text, "of another list") {
 		t.Errorf("another list in its folder: %s", text)
 	}
 	c := r.start("", "resume", "-state", r.state, "-rate", "100000")
@@ -64,14 +61,12 @@ func TestKilledInTheMiddle(t *testing.T) {
 func TestInterrupted(t *testing.T) {
 	r := newRig(t)
 	c := r.start(r.fill(many), r.line("-summary", filepath.Join(r.dir, "sum mary.json"))...)
-	r.chunks(3)
-	if err := c.cmd.Process.Signal(syscall.SIGINT); err != nil {
-		t.Fatal(err)
-	}
+	r.chunks(c, 3)
+	c.Signal(syscall.SIGINT)
 	c.want(1)
-	_, line, ok := strings.Cut(c.errors.String(), "go on with: ")
+	_, line, ok := strings.Cut(c.Log(), "go on with: ")
 	if !ok {
-		t.Fatalf("no command to go on with:\n%s", &c.errors)
+		t.Fatalf("no command to go on with:\n%s", c.Log())
 	}
 	line, _, _ = strings.Cut(line, "\n")
 	sh := exec.CommandContext(t.Context(), "sh", "-c", line)
@@ -98,8 +93,8 @@ func TestDryRunDeletesNothing(t *testing.T) {
 	if n := r.left(); n != 500 {
 		t.Errorf("%d of 500 keys are left", n)
 	}
-	if !strings.Contains(c.errors.String(), "500 of 501 sampled keys are in Redis now") {
-		t.Error(c.errors.String())
+	if !strings.Contains(c.Log(), "500 of 501 sampled keys are in Redis now") {
+		t.Error(c.Log())
 	}
 }
 
@@ -150,11 +145,11 @@ func TestSwitch(t *testing.T) {
 			set("item:s3", "item:elsewhere")
 			p := r.start("", line(c.more...)...)
 			p.want(0)
-			if text := strings.Join(strings.Fields(p.errors.String()), " "); !strings.Contains(text, c.says) {
+			if text := strings.Join(strings.Fields(p.Log()), " "); !strings.Contains(text, c.says) {
 				t.Errorf("it says %s", text)
 			}
 			if has("item:s3") || has("item:elsewhere") != c.kept {
-				t.Errorf("of a row that changed: %t, of another: %t, want %t\n%s", has("item:s3"), has("item:elsewhere"), c.kept, &p.errors)
+				t.Errorf("of a row that changed: %t, of another: %t, want %t\n%s", has("item:s3"), has("item:elsewhere"), c.kept, p.Log())
 			}
 		})
 	}
@@ -209,8 +204,8 @@ func TestExitCodes(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			p := r.start(c.stdin, append(c.args, "-state", filepath.Join(t.TempDir(), "state"))...)
 			p.want(c.code)
-			if !strings.Contains(p.errors.String(), c.says) {
-				t.Errorf("it says %s", p.errors.String())
+			if !strings.Contains(p.Log(), c.says) {
+				t.Errorf("it says %s", p.Log())
 			}
 		})
 	}

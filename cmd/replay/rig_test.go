@@ -6,37 +6,19 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/doubletap-cdc/doubletap/testenv"
+	"github.com/doubletap-cdc/doubletap/testenv/commands"
 	"github.com/doubletap-cdc/doubletap/testenv/envtest"
 )
 
 func TestMain(m *testing.M) { envtest.Main(m) }
-
-// built is the command, built once, beside the test binary; the invalidator is
-// beside it.
-var built = sync.OnceValues(func() (string, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(filepath.Dir(self), "commands-"+strconv.Itoa(os.Getpid()), "replay")
-	out, err := exec.Command("go", "build", "-o", filepath.Dir(path)+string(filepath.Separator), ".", "../invalidator").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("go build: %w: %s", err, out)
-	}
-	return path, nil
-})
 
 // rig is a Redis with keys, and a configuration with the embedded log.
 type rig struct {
@@ -116,38 +98,47 @@ func (r *rig) left() (n int) {
 
 // run is a run of the command.
 type run struct {
-	t           *testing.T
-	cmd         *exec.Cmd
-	out, errors bytes.Buffer
+	*commands.Process
+	t    *testing.T
+	args []string
+	out  bytes.Buffer // complete once it has ended
 }
 
+// start starts the command in the rig's folder. It is killed with the test.
 func (r *rig) start(stdin string, args ...string) *run {
 	r.t.Helper()
-	path, err := built()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(r.t.Context(), 60*time.Second)
-	r.t.Cleanup(cancel)
-	c := &run{t: r.t, cmd: exec.CommandContext(ctx, path, args...)}
-	c.cmd.Dir = r.dir
-	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = strings.NewReader(stdin), &c.out, &c.errors
-	if err := c.cmd.Start(); err != nil {
-		r.t.Fatal(err)
-	}
+	c := &run{t: r.t, args: args}
+	c.Process = r.command(commands.Spec{
+		Args: args, Dir: r.dir, Stdin: strings.NewReader(stdin), Stdout: &c.out, Log: filepath.Join(r.t.TempDir(), "log"),
+	}, commands.Replay)
 	return c
 }
 
-// end waits, and returns the exit code.
-func (c *run) end() int {
-	_ = c.cmd.Wait()
-	return c.cmd.ProcessState.ExitCode()
+func (r *rig) command(s commands.Spec, name string) *commands.Process {
+	r.t.Helper()
+	dir, err := commands.BuildOnce()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	s.Path = filepath.Join(dir, name)
+	p, err := commands.Start(s)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(p.Kill)
+	return p
 }
 
+// want waits for the end, and wants this exit code.
 func (c *run) want(code int) {
 	c.t.Helper()
-	if got := c.end(); got != code {
-		c.t.Fatalf("%v: exit code %d, want %d\n%s%s", c.cmd.Args, got, code, &c.errors, &c.out)
+	ctx, cancel := context.WithTimeout(c.t.Context(), 60*time.Second)
+	defer cancel()
+	if err := c.Wait(ctx); ctx.Err() != nil {
+		c.t.Fatalf("%v: %v\n%s", c.args, err, c.Log())
+	}
+	if got := c.ExitCode(); got != code {
+		c.t.Fatalf("%v: exit code %d, want %d\n%s%s", c.args, got, code, c.Log(), &c.out)
 	}
 }
 
@@ -166,25 +157,16 @@ func (c *run) summary() (s summary) {
 	return s
 }
 
-// chunks waits until so many chunks are stored.
-func (r *rig) chunks(n int64) {
+// chunks waits until a run has stored so many chunks.
+func (r *rig) chunks(c *run, n int64) {
 	r.t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.Now().Add(30 * time.Second)
-	for {
+	r.until(fmt.Sprintf("%d chunks are stored", n), c.Process, func() bool {
 		var s struct {
 			Counts struct{ Chunks int64 }
 		}
 		text, err := os.ReadFile(filepath.Join(r.state, "state.json"))
-		if err == nil && json.Unmarshal(text, &s) == nil && s.Counts.Chunks >= n {
-			return
-		}
-		if time.Now().After(deadline) {
-			r.t.Fatalf("no %d chunks within 30 s: %s", n, text)
-		}
-		<-tick.C
-	}
+		return err == nil && json.Unmarshal(text, &s) == nil && s.Counts.Chunks >= n
+	})
 }
 
 // table makes the table of the schema, with so many rows, while the invalidator
@@ -192,21 +174,8 @@ func (r *rig) chunks(n int64) {
 func (r *rig) table(keys string, rows int) {
 	r.t.Helper()
 	r.write("keys.yaml", keys)
-	path, err := built()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	log, err := os.Create(filepath.Join(r.dir, "invalidator.log"))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer log.Close()
-	cmd := exec.CommandContext(r.t.Context(), filepath.Join(filepath.Dir(path), "invalidator"), "-config", r.config)
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		r.t.Fatal(err)
-	}
-	r.until("the pipeline is ready", func() bool { return r.redis.Exists(r.t.Context(), "doubletap:{shop}:trusted:0").Val() == 1 })
+	p := r.command(commands.Spec{Args: []string{"-config", r.config}, Log: filepath.Join(r.dir, "invalidator.log")}, commands.Invalidator)
+	r.until("the pipeline is ready", p, func() bool { return r.redis.Exists(r.t.Context(), "doubletap:{shop}:trusted:0").Val() == 1 })
 	db := envtest.DB(r.t, r.source)
 	for i := range rows {
 		if _, err := db.ExecContext(r.t.Context(), "INSERT INTO "+r.db+".item VALUES (?, ?)", i, fmt.Sprintf("s%d", i)); err != nil {
@@ -220,12 +189,9 @@ func (r *rig) table(keys string, rows int) {
 	if _, err := db.ExecContext(r.t.Context(), "INSERT INTO "+r.db+".end VALUES ('end')"); err != nil {
 		r.t.Fatal(err)
 	}
-	r.until("the rows are handled", func() bool { return r.redis.Exists(r.t.Context(), "item:end").Val() == 0 })
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	r.until("the rows are handled", p, func() bool { return r.redis.Exists(r.t.Context(), "item:end").Val() == 0 })
+	if err := p.Stop(); err != nil {
 		r.t.Fatal(err)
-	}
-	if err := cmd.Wait(); err != nil {
-		r.t.Fatalf("invalidator: %v: %s", err, readFile(r.t, log.Name()))
 	}
 	// It does not come back: without this, each replay waits for that.
 	if err := os.Remove(filepath.Join(r.dir, "log", "admin.addr")); err != nil {
@@ -233,13 +199,9 @@ func (r *rig) table(keys string, rows int) {
 	}
 }
 
-func (r *rig) until(what string, ok func() bool) {
+func (r *rig) until(what string, p *commands.Process, ok func() bool) {
 	r.t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); <-tick.C {
-		if time.Now().After(deadline) {
-			r.t.Fatalf("not within 30 s: %s\n%s", what, readFile(r.t, filepath.Join(r.dir, "invalidator.log")))
-		}
+	if err := p.Poll(r.t.Context(), ok); err != nil {
+		r.t.Fatalf("wait until %s: %v", what, err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -206,6 +207,17 @@ func DB(t testing.TB, s *testenv.Server) *sql.DB {
 	}
 	t.Cleanup(func() { _ = db.Close() })
 	return db
+}
+
+// FreeAddr returns an address of 127.0.0.1 on which nobody listens now. Another program may take it.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 var names atomic.Int64
