@@ -103,6 +103,9 @@ func goneLine(rows int64, name string) string {
 		progress.Number(rows), shellLine("replay", verbTable, "-table", name, "-whole"))
 }
 
+// lookFor is for how long dead letters are asked for when everything was handled.
+const lookFor = time.Minute
+
 // doTopic hands everything to the invalidators that run elsewhere.
 func (r *replaying) doTopic(ctx context.Context, run *replay.Run) (s replay.Summary, err error) {
 	log, err := r.app.openKafka()
@@ -124,7 +127,9 @@ func (r *replaying) doTopic(ctx context.Context, run *replay.Run) (s replay.Summ
 		return b, err
 	})
 	run.Drained = func(ctx context.Context) {
-		// Without an answer the outcome is not known, and is asked for again below.
+		ctx, cancel := context.WithTimeout(ctx, lookFor)
+		defer cancel()
+		// Without an answer the outcome is not known, which is said below.
 		_ = pipeline.Retry(ctx, &r.app.Hooks, "count the dead letters", letters.look)
 	}
 	watching, stop := context.WithCancel(ctx)
