@@ -48,15 +48,42 @@ func (c *Client) GetAfter(ctx context.Context, token Seen, key Key, ttl time.Dur
 	if err != nil {
 		return Value{}, err
 	}
-	if set.Empty() {
-		return c.Get(ctx, key, ttl, fill)
+	return c.getAfter(ctx, set, key, ttl, fill)
+}
+
+// getAfter is what Get and GetAfter do.
+func (c *Client) getAfter(ctx context.Context, set gtid.Set, key Key, ttl time.Duration, fill Fill) (Value, error) {
+	s, err := c.sift(ctx, set, key)
+	switch {
+	case err != nil:
+		return Value{}, err
+	case len(s.usual) > 0:
+		return c.get(ctx, key, ttl, fill)
+	case len(s.past) > 0:
+		return c.bypass(ctx, set, key, fill)
 	}
-	if !c.trusted(ctx, key.rule) {
-		switch key.rule.OnUntrusted() {
+	return s.found[key], nil
+}
+
+// sifted is keys by how somebody is to get them who has seen some transactions.
+type sifted struct {
+	found map[Key]Value // what the cache holds of these shows the transactions
+	usual []Key         // what the cache holds is right, whatever it is, and so is a fill
+	past  []Key         // to be loaded from the primary, once that shows the transactions
+}
+
+// sift says how somebody who has seen a set is to get keys of one rule. It costs no
+// round trip if the set is empty, or the invalidators are known to be past it; else
+// one to each node to look, and one to ask how far they are, if that is not enough.
+func (c *Client) sift(ctx context.Context, set gtid.Set, list ...Key) (s sifted, err error) {
+	rule := list[0].rule
+	if !c.trusted(ctx, rule) {
+		switch rule.OnUntrusted() {
 		case keys.Bypass:
-			return c.bypassAfter(ctx, set, key, fill, Untrusted)
+			c.note(Untrusted, list...)
+			return sifted{past: list}, nil
 		case keys.Refuse:
-			return Value{}, fmt.Errorf("get a key of rule %q: %w", key.Rule(), ErrUntrusted)
+			return s, fmt.Errorf("get a key of rule %q: %w", rule.Name(), ErrUntrusted)
 		case keys.Serve:
 		}
 	}
@@ -65,41 +92,51 @@ func (c *Client) GetAfter(ctx context.Context, token Seen, key Key, ttl time.Dur
 		// A fill from a replica that lags can put the old value back after the first.
 		pass = watermark.Second
 	}
-	if c.covers(ctx, set, pass, time.Hour) { // what is known is enough to see that
-		return c.get(ctx, key, ttl, fill)
+	if set.Empty() || c.covers(ctx, set, pass, time.Hour) { // what is known is enough to see that
+		return sifted{usual: list}, nil
 	}
-	e, err := c.look(ctx, key)
-	if err != nil {
-		return c.bypassAfter(ctx, set, key, fill, Unreachable)
+	s.found = map[Key]Value{}
+	var old []Key
+	for i, cmd := range c.look(ctx, list...) {
+		k := list[i]
+		e, err := cmd.entry()
+		switch {
+		case err != nil:
+			c.note(Unreachable, k)
+			s.past = append(s.past, k)
+		case (e.kind == valued || e.kind == negative) && e.known.least.HasAll(set):
+			c.note(Hit, k)
+			s.found[k] = e.value()
+		default:
+			old = append(old, k)
+		}
 	}
-	if (e.kind == valued || e.kind == negative) && e.known.least.HasAll(set) {
-		c.note(key, Hit)
-		return e.value(), nil
+	if len(old) > 0 && c.covers(ctx, set, pass, askAgain) {
+		s.usual = old
+		return s, nil
 	}
-	if c.covers(ctx, set, pass, askAgain) {
-		return c.get(ctx, key, ttl, fill)
-	}
-	return c.bypassAfter(ctx, set, key, fill, Awaited)
+	c.note(Awaited, old...)
+	s.past = append(s.past, old...)
+	return s, nil
 }
 
-// bypassAfter loads from the primary. The load itself asks, on its own connection
-// and before its snapshot, whether the primary shows the set, which it nearly always
-// does: what a commit has returned for is visible. Between attempts it has no place
+// untilShown calls load, which loads from the primary, until its error is not
+// errNotShown. The load itself asks, on its own connection and before its snapshot,
+// whether the primary shows what the caller has seen, which it nearly always does:
+// what a commit has returned for is visible. Between attempts there is no place held
 // among the loads.
-func (c *Client) bypassAfter(ctx context.Context, set gtid.Set, key Key, fill Fill, why Event) (Value, error) {
-	c.note(key, why)
+func untilShown(ctx context.Context, rule *keys.Rule, load func() error) error {
 	begun := time.Now()
 	for pause := soonest; ; pause = min(2*pause, primaryPause) {
-		v, err := c.loadShowing(ctx, c.o.DB, key, fill, set)
-		if !errors.Is(err, errNotShown) {
-			return v, err
+		if err := load(); !errors.Is(err, errNotShown) {
+			return err
 		}
 		left := primaryLimit - time.Since(begun)
 		if left <= 0 {
-			return Value{}, fmt.Errorf("get a key of rule %q: %w within %v", key.Rule(), ErrBehind, primaryLimit)
+			return fmt.Errorf("get a key of rule %q: %w within %v", rule.Name(), ErrBehind, primaryLimit)
 		}
 		if !sleep(ctx, min(pause, left)) {
-			return Value{}, ctx.Err()
+			return ctx.Err()
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -13,24 +14,58 @@ import (
 	"github.com/doubletap-cdc/doubletap/testenv/envtest"
 )
 
-// after gets a key by GetAfter and compares the value, and how it was come by.
-func after(t *testing.T, c *Client, token Seen, key Key, fill Fill, want string, how Event) Value {
+// getter is a way to ask for a key after a token.
+type getter func(c *Client, ctx context.Context, token Seen, key Key, ttl time.Duration, fill Fill) (Value, error)
+
+var getters = map[string]getter{
+	"one": (*Client).GetAfter,
+	"many": func(c *Client, ctx context.Context, token Seen, key Key, ttl time.Duration, fill Fill) (Value, error) {
+		all, err := c.GetManyAfter(ctx, token, []Key{key, key}, ttl, func(ctx context.Context, q Querier, missing []Key) (map[Key][]byte, error) {
+			if len(missing) != 1 || missing[0] != key {
+				return nil, fmt.Errorf("asked to fill %v", missing)
+			}
+			data, err := fill(ctx, q)
+			return map[Key][]byte{key: data}, err
+		})
+		if err != nil {
+			return Value{}, err
+		}
+		if len(all[0].Data) > 0 {
+			all[0].Data[0]++ // each is the caller's own
+		}
+		return all[1], nil
+	},
+}
+
+// eachGetter runs a test with each of them, side by side.
+func eachGetter(t *testing.T, test func(t *testing.T, get getter)) {
+	for name, get := range getters {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, get)
+		})
+	}
+}
+
+// after gets a key after a token and compares the value, and how it was come by.
+func (get getter) after(t *testing.T, c *Client, token Seen, key Key, fill Fill, want string, how Event) {
 	t.Helper()
 	before := c.Stats()
-	v, err := c.GetAfter(t.Context(), token, key, time.Minute, fill)
+	v, err := get(c, t.Context(), token, key, time.Minute, fill)
 	if err != nil || string(v.Data) != want {
 		t.Fatalf("get %s after a token: %q, %v; want %q", key, v.Data, err, want)
 	}
 	now := c.Stats()
 	for _, e := range []Event{Hit, Miss, Awaited, Unreachable, Untrusted} {
-		if (now[e] > before[e]) != (e == how) {
-			t.Errorf("get %s after a token: %s %d times, want a %s", key, e, now[e]-before[e], how)
+		if n := now[e] - before[e]; n != map[bool]int64{e == how: 1}[true] {
+			t.Errorf("get %s after a token: %s %d times, want a %s", key, e, n, how)
 		}
 	}
-	return v
 }
 
-func TestGetAfterReadsOwnWrites(t *testing.T) {
+func TestGetAfterReadsOwnWrites(t *testing.T) { eachGetter(t, testReadsOwnWrites) }
+
+func testReadsOwnWrites(t *testing.T, get getter) {
 	s, sh := envtest.Redis(t), newShelf(t)
 	raw := rdb(t, s)
 	own := func(o *Options) { o.Source = sh.table }
@@ -49,33 +84,35 @@ func TestGetAfterReadsOwnWrites(t *testing.T) {
 	mine, _ := token.Set()
 
 	expect(t, c, key, sh.name(7), "name 7") // others may still see it
-	after(t, c, token, key, sh.name(7), "new", Awaited)
-	after(t, other, token, key, sh.name(7), "new", Awaited)
-	after(t, c, old.Token, key, sh.name(7), "name 7", Hit) // it was made after that
-	expect(t, c, key, sh.name(7), "name 7")                // nothing was stored
+	get.after(t, c, token, key, sh.name(7), "new", Awaited)
+	get.after(t, other, token, key, sh.name(7), "new", Awaited)
+	get.after(t, c, old.Token, key, sh.name(7), "name 7", Hit) // it was made after that
+	expect(t, c, key, sh.name(7), "name 7")                    // nothing was stored
 
 	b.sets(0, 2, mine.String(), "") // one partition is there, but not the one that has the key
-	after(t, c, token, key, sh.name(7), "new", Awaited)
+	get.after(t, c, token, key, sh.name(7), "new", Awaited)
 
 	raw.Del(t.Context(), key.String())
-	after(t, c, token, key, sh.name(7), "new", Awaited) // deleted, but we cannot know
-	expect(t, other, key, sh.name(7), "new")            // somebody fills it
-	after(t, c, token, key, sh.name(7), "new", Hit)     // and the value says what it was made from
+	get.after(t, c, token, key, sh.name(7), "new", Awaited) // deleted, but we cannot know
+	expect(t, other, key, sh.name(7), "new")                // somebody fills it
+	get.after(t, c, token, key, sh.name(7), "new", Hit)     // and the value says what it was made from
 
 	raw.Del(t.Context(), key.String())
 	b.sets(1, 2, mine.String(), "")
 	for !c.covers(t.Context(), mine, "first", 0) && t.Context().Err() == nil { //nolint:revive // until it is known
 	}
-	after(t, c, token, key, sh.name(7), "new", Miss)
-	after(t, c, token, key, sh.name(7), "new", Hit)
-	after(t, c, "", key, sh.name(7), "new", Hit)
-	if _, err := c.GetAfter(t.Context(), "no token", key, time.Minute, sh.name(7)); !errors.Is(err, ErrSeen) {
+	get.after(t, c, token, key, sh.name(7), "new", Miss)
+	get.after(t, c, token, key, sh.name(7), "new", Hit)
+	get.after(t, c, "", key, sh.name(7), "new", Hit)
+	if _, err := get(c, t.Context(), "no token", key, time.Minute, sh.name(7)); !errors.Is(err, ErrSeen) {
 		t.Errorf("what is no token: %v", err)
 	}
 }
 
 // TestGetAfterWithReplicas waits for the second pass, and loads from the primary.
-func TestGetAfterWithReplicas(t *testing.T) {
+func TestGetAfterWithReplicas(t *testing.T) { eachGetter(t, testWithReplicas) }
+
+func testWithReplicas(t *testing.T, get getter) {
 	s, sh := envtest.Redis(t), newShelf(t)
 	raw := rdb(t, s)
 	fills := envtest.DB(t, envtest.MySQL(t)) // another pool: in this test of the same server
@@ -89,17 +126,17 @@ func TestGetAfterWithReplicas(t *testing.T) {
 		t.Fatal(err)
 	}
 	set, _ := token.Set()
-	after(t, c, token, key, sh.name(7), "new", Awaited) // nobody has posted anything
+	get.after(t, c, token, key, sh.name(7), "new", Awaited) // nobody has posted anything
 	b.sets(0, 1, set.String(), "")
 	if err := c.WaitInvalidated(t.Context(), token); err != nil {
 		t.Error(err)
 	}
-	after(t, c, token, key, sh.name(7), "new", Awaited) // the first pass does not do
+	get.after(t, c, token, key, sh.name(7), "new", Awaited) // the first pass does not do
 	raw.Del(t.Context(), key.String())
 	b.sets(0, 1, set.String(), set.String())
 	for !c.covers(t.Context(), set, "second", 0) && t.Context().Err() == nil { //nolint:revive // until it is known
 	}
-	after(t, c, token, key, sh.name(7), "new", Miss)
+	get.after(t, c, token, key, sh.name(7), "new", Miss)
 }
 
 func TestGetAfterWithoutRedis(t *testing.T) {
@@ -110,19 +147,23 @@ func TestGetAfterWithoutRedis(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		after(t, c, token, item(t, c, 7), sh.name(7), "name 7", Unreachable)
+		for _, get := range getters {
+			get.after(t, c, token, item(t, c, 7), sh.name(7), "name 7", Unreachable)
+		}
 	}
 }
 
 // TestGetAfterWhatIsNotThere: a token of transactions that the primary has lost, or
 // has not made visible yet.
-func TestGetAfterWhatIsNotThere(t *testing.T) {
+func TestGetAfterWhatIsNotThere(t *testing.T) { eachGetter(t, testNotThere) }
+
+func testNotThere(t *testing.T, get getter) {
 	s, sh := envtest.Redis(t), newShelf(t)
 	c := sh.client(t, s.Addr)
 	key := item(t, c, 7)
 	lost := seen(t, serverA+":1-5")
 	start := time.Now()
-	if v, err := c.GetAfter(t.Context(), lost, key, time.Minute, sh.name(7)); !errors.Is(err, ErrBehind) {
+	if v, err := get(c, t.Context(), lost, key, time.Minute, sh.name(7)); !errors.Is(err, ErrBehind) {
 		t.Errorf("of what is lost: %q, %v", v.Data, err)
 	}
 	if took := time.Since(start); took < primaryLimit || sh.fills.Load() > 0 {
@@ -130,7 +171,7 @@ func TestGetAfterWhatIsNotThere(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := c.GetAfter(ctx, lost, key, time.Minute, sh.name(7)); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := get(c, ctx, lost, key, time.Minute, sh.name(7)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("with a deadline: %v", err)
 	}
 
@@ -141,21 +182,19 @@ func TestGetAfterWhatIsNotThere(t *testing.T) {
 	defer conn.Close()
 	late := fmt.Sprintf("%08x-71ca-11e1-9e33-c80aa9429562:1", rand.Uint32())
 	var wg sync.WaitGroup
-	loaded := sh.fills.Load()
 	wg.Go(func() {
-		v, err := c.GetAfter(t.Context(), seen(t, late), key, time.Minute, sh.name(7))
+		v, err := get(c, t.Context(), seen(t, late), key, time.Minute, sh.name(7))
 		if err != nil || string(v.Data) != "late" {
 			t.Errorf("of what comes late: %q, %v", v.Data, err)
 		}
 	})
-	for polls, on := 0, false; polls < 4 && t.Context().Err() == nil; { // attempts that begin and end
-		c.mu.Lock()
-		if was := on; was != (c.turns[turnKey{key, c.o.DB}] != nil) {
+	slots := c.slots[key.rule]
+	for polls, on := 0, false; polls < 4 && t.Context().Err() == nil; runtime.Gosched() { // attempts that begin and end, and between them nobody has a place
+		if was := on; was != (len(slots) > 0) {
 			on, polls = !was, polls+1
 		}
-		c.mu.Unlock()
 	}
-	if loaded != sh.fills.Load() {
+	if sh.fills.Load() > 0 {
 		t.Error("it was loaded too early")
 	}
 	for _, q := range []string{"SET gtid_next='" + late + "'", "UPDATE " + sh.table + " SET name = 'late' WHERE id = 7", "SET gtid_next=AUTOMATIC"} {

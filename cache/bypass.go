@@ -23,25 +23,22 @@ type turn struct {
 	load func() // starts next
 }
 
-// bypass loads a key from the primary and stores nothing. The snapshot begins after
-// the call. why is one of the events that are a bypass.
-func (c *Client) bypass(ctx context.Context, key Key, fill Fill, why Event) (Value, error) {
-	return c.loadPast(ctx, c.o.DB, key, fill, why)
-}
-
-// loadPast loads a key from db and stores nothing.
-func (c *Client) loadPast(ctx context.Context, db *sql.DB, key Key, fill Fill, why Event) (Value, error) {
-	c.note(key, why)
-	return c.loadShowing(ctx, db, key, fill, gtid.Set{})
+// bypass loads a key from the primary, once that shows the set, and stores nothing.
+func (c *Client) bypass(ctx context.Context, set gtid.Set, key Key, fill Fill) (v Value, err error) {
+	err = untilShown(ctx, key.rule, func() error {
+		v, err = c.loadPast(ctx, c.o.DB, set, key, fill)
+		return err
+	})
+	return v, err
 }
 
 // errNotShown says that a server does not show a set of transactions.
 var errNotShown = errors.New("the server does not show the transactions")
 
-// loadShowing loads a key from db. Its error is errNotShown if the set was not shown
-// there before the snapshot. There is a bound on the loads of one rule, and asking
-// what is shown is part of a load.
-func (c *Client) loadShowing(ctx context.Context, db *sql.DB, key Key, fill Fill, set gtid.Set) (Value, error) {
+// loadPast loads a key from db and stores nothing. The snapshot begins after the
+// call. The error is errNotShown if the set was not shown there before. There is a
+// bound on the loads of one rule, and asking what is shown is part of a load.
+func (c *Client) loadPast(ctx context.Context, db *sql.DB, set gtid.Set, key Key, fill Fill) (Value, error) {
 	id := turnKey{key, db}
 	cl := newCall()
 	start := func() {
@@ -112,7 +109,7 @@ func (c *Client) slot(key Key) (release func(), err error) {
 	case slots <- struct{}{}:
 		return func() { <-slots }, nil
 	default:
-		c.note(key, Overload)
+		c.note(Overload, key)
 		return nil, fmt.Errorf("load a key of rule %q: %w (%d)", key.Rule(), ErrTooManyLoads, cap(slots))
 	}
 }

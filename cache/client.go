@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/doubletap-cdc/doubletap/gtid"
 	"github.com/doubletap-cdc/doubletap/keys"
 )
 
@@ -118,8 +119,8 @@ type Value struct {
 	Found bool   // false: there is no row
 	// Token stands for all transactions that the value may show. It is "" where they
 	// are not known, and without an error where they need more than [MaxSeen]: then
-	// nothing keeps later reads from being older. Given to a later [Client.GetAfter], it lets nobody see an older
-	// value.
+	// nothing keeps later reads from being older. Given to a later [Client.GetAfter]
+	// or [Client.GetManyAfter], it lets nobody see an older value.
 	Token Seen
 }
 
@@ -146,16 +147,7 @@ func (c *Client) Get(ctx context.Context, key Key, ttl time.Duration, fill Fill)
 	if err := check(ttl, key); err != nil {
 		return Value{}, err
 	}
-	if !c.trusted(ctx, key.rule) {
-		switch key.rule.OnUntrusted() {
-		case keys.Bypass:
-			return c.bypass(ctx, key, fill, Untrusted)
-		case keys.Refuse:
-			return Value{}, fmt.Errorf("get a key of rule %q: %w", key.Rule(), ErrUntrusted)
-		case keys.Serve:
-		}
-	}
-	return c.get(ctx, key, ttl, fill)
+	return c.getAfter(ctx, gtid.Set{}, key, ttl, fill)
 }
 
 func check(ttl time.Duration, list ...Key) error {

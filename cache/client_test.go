@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -248,4 +249,14 @@ func (c *Client) waiting(Key) (n int) {
 		n += cl.waiting
 	}
 	return n
+}
+
+func TestJitter(t *testing.T) {
+	for _, d := range []time.Duration{time.Millisecond, time.Hour, math.MaxInt64} {
+		for range 100 {
+			if got := jitter(d); got < time.Millisecond || got < d/3 || got > d/8*9 && d < math.MaxInt64 {
+				t.Fatalf("%v becomes %v", d, got)
+			}
+		}
+	}
 }

@@ -160,11 +160,14 @@ func acquire(ctx context.Context, key Key, t token, ttl time.Duration) *command 
 
 func unlink(ctx context.Context, key Key) *command { return newCommand(ctx, key, "unlink", key.text) }
 
-// look reads what a key holds.
-func (c *Client) look(ctx context.Context, key Key) (entry, error) {
-	cmd := get(ctx, key)
-	c.run(ctx, cmd)
-	return cmd.entry()
+// look reads what keys hold.
+func (c *Client) look(ctx context.Context, list ...Key) []*command {
+	cmds := make([]*command, len(list))
+	for i, k := range list {
+		cmds[i] = get(ctx, k)
+	}
+	c.run(ctx, cmds...)
+	return cmds
 }
 
 // script is run by its hash, and sent in full where a server does not know it. It

@@ -46,9 +46,12 @@ func (c *Client) Stats() map[Event]int64 {
 	return all
 }
 
-func (c *Client) note(key Key, e Event) {
-	c.counts[e].Add(1)
+// note counts what happened to keys of one rule.
+func (c *Client) note(e Event, list ...Key) {
+	c.counts[e].Add(int64(len(list)))
 	if c.o.OnEvent != nil {
-		c.o.OnEvent(key.rule.Name(), e)
+		for _, k := range list {
+			c.o.OnEvent(k.rule.Name(), e)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"strings"
 	"time"
 
 	"github.com/doubletap-cdc/doubletap/cache"
@@ -48,6 +49,53 @@ func Example() {
 	case !v.Found:
 		fmt.Println("there is no such item")
 	default:
+		fmt.Printf("%s\n", v.Data)
+	}
+}
+
+// client is made as in the example of the package.
+var client *cache.Client
+
+// A list of items, none of them older than what its reader has seen: his own write,
+// or what other pages showed him.
+func ExampleClient_GetManyAfter() {
+	ctx := context.Background()
+	var ids []any
+	var list []cache.Key
+	byID := map[int]cache.Key{}
+	for _, id := range []int{42, 43, 44} {
+		key, err := client.Key("item", id)
+		if err != nil {
+			log.Fatal(err)
+		}
+		ids, list, byID[id] = append(ids, id), append(list, key), key
+	}
+	// The middleware has put what the user has seen into the request's context.
+	values, err := client.GetManyAfter(ctx, cache.FromContext(ctx), list, time.Hour,
+		func(ctx context.Context, q cache.Querier, _ []cache.Key) (map[cache.Key][]byte, error) {
+			rows, err := q.QueryContext(ctx, "SELECT id, name FROM shop.item WHERE id IN (?"+strings.Repeat(",?", len(ids)-1)+")", ids...)
+			if err != nil {
+				return nil, err
+			}
+			defer rows.Close() //nolint:errcheck // read to its end
+			names := map[cache.Key][]byte{}
+			for rows.Next() {
+				var id int
+				var name []byte
+				if err := rows.Scan(&id, &name); err != nil {
+					return nil, err
+				}
+				names[byID[id]] = name
+			}
+			return names, rows.Err()
+		})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, v := range values {
+		if err := cache.Remember(ctx, v.Token); err != nil { // before the answer's first byte
+			log.Fatal(err)
+		}
 		fmt.Printf("%s\n", v.Data)
 	}
 }

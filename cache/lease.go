@@ -3,8 +3,11 @@ package cache
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"time"
+
+	"github.com/doubletap-cdc/doubletap/gtid"
 )
 
 // get reads through the cache, without asking whether it is trusted.
@@ -13,7 +16,7 @@ func (c *Client) get(ctx context.Context, key Key, ttl time.Duration, fill Fill)
 	c.round(ctx, s)
 	for wait := newPause(c.o.Wait); s.busy() && !wait.over(); {
 		if wait.first() {
-			c.note(key, Waited)
+			c.note(Waited, key)
 		}
 		if !wait.sleep(ctx) {
 			break
@@ -26,24 +29,26 @@ func (c *Client) get(ctx context.Context, key Key, ttl time.Duration, fill Fill)
 	c.drop(s)
 	switch {
 	case s.found():
-		c.note(key, Hit)
+		c.note(Hit, key)
 		return s.e.value(), nil
 	case s.other != nil:
 		if v, err := c.await(ctx, s.other); !errors.Is(err, errNoFill) {
-			c.note(key, Joined)
+			c.note(Joined, key)
 			return v, err
 		}
 	case ctx.Err() != nil:
 		return Value{}, ctx.Err()
 	case s.err != nil:
-		return c.bypass(ctx, key, fill, Unreachable)
+		c.note(Unreachable, key)
+		return c.bypass(ctx, gtid.Set{}, key, fill)
 	}
-	return c.loadPast(ctx, c.o.Fills, key, fill, Busy)
+	c.note(Busy, key)
+	return c.loadPast(ctx, c.o.Fills, gtid.Set{}, key, fill)
 }
 
 // lead fills under a lease that the search has.
 func (c *Client) lead(ctx context.Context, s *seeker, ttl time.Duration, fill Fill) (Value, error) {
-	c.note(s.key, Miss)
+	c.note(Miss, s.key)
 	c.settle(s)
 	c.join(s.call)
 	c.launch(ctx, func(ctx context.Context) {
@@ -86,11 +91,11 @@ func (c *Client) keep(ctx context.Context, ttl time.Duration, all ...filled) {
 	for i, s := range calls {
 		switch done, err := s.done(); {
 		case err != nil:
-			c.note(all[i].key, Unkept)
+			c.note(Unkept, all[i].key)
 		case done:
-			c.note(all[i].key, Stored)
+			c.note(Stored, all[i].key)
 		default:
-			c.note(all[i].key, Revoked)
+			c.note(Revoked, all[i].key)
 		}
 	}
 }
@@ -107,5 +112,7 @@ func (c *Client) giveUp(ctx context.Context, all ...*seeker) {
 // jitter changes d by up to a tenth, so that what was stored together does not end
 // together.
 func jitter(d time.Duration) time.Duration {
+	// A tenth more than the longest would be less than nothing.
+	d = min(d, math.MaxInt64/2)
 	return max(time.Millisecond, time.Duration(float64(d)*(0.9+0.2*rand.Float64()))) //nolint:gosec // no secret
 }

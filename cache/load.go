@@ -83,7 +83,7 @@ func (c *Client) loadFit(ctx context.Context, db *sql.DB, fit func(session) erro
 // load reads one key in a snapshot of its own, which begins after the call, on a
 // server that is fit.
 func (c *Client) load(ctx context.Context, db *sql.DB, key Key, fill Fill, fit func(session) error) (e entry, err error) {
-	err = c.loadFit(ctx, db, fit, func() { c.note(key, Diverted) }, func(db *sql.DB, fit func(session) error) (err error) {
+	err = c.loadFit(ctx, db, fit, func() { c.note(Diverted, key) }, func(db *sql.DB, fit func(session) error) (err error) {
 		e, err = loadFrom(ctx, db, fit, key, fill)
 		return err
 	})

@@ -5,10 +5,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/doubletap-cdc/doubletap/gtid"
 	"github.com/doubletap-cdc/doubletap/keys"
 )
 
@@ -19,9 +21,25 @@ type FillMany func(ctx context.Context, q Querier, missing []Key) (map[Key][]byt
 
 // GetMany is Get for several keys of one rule. It returns their values in the same
 // order. Redis is asked in one round trip to each node, and fill is called once for
-// all keys that this call has to fill; a second time for those that must be loaded
-// past the cache, which counts as one load. If anything fails, all of it does.
+// all keys that this call has to fill; again for those that must be loaded past the
+// cache, which count as one load: a second one, where Options.Fills is another
+// database, for those that other processes fill. If anything fails, all of it does.
 func (c *Client) GetMany(ctx context.Context, list []Key, ttl time.Duration, fill FillMany) ([]Value, error) {
+	return c.GetManyAfter(ctx, "", list, ttl, fill)
+}
+
+// GetManyAfter is [Client.GetMany] for somebody who has seen the token's
+// transactions, as [Client.GetAfter] is Get: no value is older. One round trip to
+// each Redis node looks whether what the cache holds is new enough, and one more asks
+// for all keys together how far the invalidators are. What must be loaded past the
+// cache is one load, from the primary, once that shows the token's transactions.
+//
+// Its errors are those of GetMany, [ErrSeen] and [ErrBehind].
+func (c *Client) GetManyAfter(ctx context.Context, token Seen, list []Key, ttl time.Duration, fill FillMany) ([]Value, error) {
+	set, err := token.Set()
+	if err != nil {
+		return nil, err
+	}
 	if len(list) == 0 {
 		return nil, nil
 	}
@@ -34,7 +52,7 @@ func (c *Client) GetMany(ctx context.Context, list []Key, ttl time.Duration, fil
 			return nil, fmt.Errorf("get several keys: of rules %q and %q: ask for one rule at a time", m.rule.Name(), k.Rule())
 		}
 	}
-	if err := m.get(list); err != nil {
+	if err := m.get(set, list); err != nil {
 		return nil, err
 	}
 	values := make([]Value, len(list))
@@ -45,7 +63,7 @@ func (c *Client) GetMany(ctx context.Context, list []Key, ttl time.Duration, fil
 	return values, nil
 }
 
-// many is one GetMany.
+// many is one GetMany or GetManyAfter.
 type many struct {
 	c     *Client
 	ctx   context.Context
@@ -55,41 +73,52 @@ type many struct {
 	found map[Key]Value
 }
 
-func (m *many) get(list []Key) error {
+func (m *many) get(set gtid.Set, list []Key) error {
 	unique := slices.Clone(list)
 	slices.SortFunc(unique, func(a, b Key) int { return strings.Compare(a.text, b.text) })
-	unique = slices.Compact(unique)
-	if !m.c.trusted(m.ctx, m.rule) {
-		switch m.rule.OnUntrusted() {
-		case keys.Bypass:
-			return m.past(m.c.o.DB, unique, Untrusted)
-		case keys.Refuse:
-			return fmt.Errorf("get keys of rule %q: %w", m.rule.Name(), ErrUntrusted)
-		case keys.Serve:
-		}
-	}
-	var unreachable, busy []Key
-	for wait := newPause(m.c.o.Wait); len(unique) > 0; {
-		failed, held, err := m.round(unique)
-		if err != nil {
-			return err
-		}
-		unreachable, unique = append(unreachable, failed...), held
-		if len(held) == 0 {
-			break
-		}
-		if wait.first() {
-			m.note(held, Waited)
-		}
-		if wait.over() || !wait.sleep(m.ctx) {
-			busy = held
-			break
-		}
-	}
-	if err := m.ctx.Err(); err != nil {
+	s, err := m.c.sift(m.ctx, set, slices.Compact(unique)...)
+	if err != nil {
 		return err
 	}
-	return errors.Join(m.past(m.c.o.DB, unreachable, Unreachable), m.past(m.c.o.Fills, busy, Busy))
+	maps.Copy(m.found, s.found)
+	unreachable, busy, err := m.through(s.usual)
+	if err != nil {
+		return err
+	}
+	m.c.note(Unreachable, unreachable...)
+	m.c.note(Busy, busy...)
+	if len(s.past) == 0 {
+		set = gtid.Set{} // no key left that needs it: the invalidators are past it
+	}
+	past := slices.Concat(s.past, unreachable)
+	if m.c.o.Fills == m.c.o.DB {
+		past, busy = append(past, busy...), nil
+	}
+	return errors.Join(m.past(m.c.o.DB, set, past), m.past(m.c.o.Fills, gtid.Set{}, busy))
+}
+
+// through gets keys through the cache, all but those for which Redis had no answer,
+// and those that other processes fill for longer than Options.Wait.
+func (m *many) through(list []Key) (failed, held []Key, err error) {
+	if len(list) == 0 {
+		return nil, nil, nil
+	}
+	failed, held, err = m.round(list)
+	for wait := newPause(m.c.o.Wait); err == nil && len(held) > 0 && !wait.over(); {
+		if wait.first() {
+			m.c.note(Waited, held...)
+		}
+		if !wait.sleep(m.ctx) {
+			break
+		}
+		var more []Key
+		more, held, err = m.round(held)
+		failed = append(failed, more...)
+	}
+	if err == nil {
+		err = m.ctx.Err()
+	}
+	return failed, held, err
 }
 
 // round looks at each key, fills those that it gets leases for, and waits for fills
@@ -110,7 +139,7 @@ func (m *many) round(list []Key) (failed, held []Key, err error) {
 		m.c.drop(s)
 		switch {
 		case s.found():
-			m.c.note(s.key, Hit)
+			m.c.note(Hit, s.key)
 			m.found[s.key] = s.e.value()
 		case s.other != nil:
 			joined = append(joined, s)
@@ -130,7 +159,7 @@ func (m *many) round(list []Key) (failed, held []Key, err error) {
 		case e != nil:
 			err = errors.Join(err, e)
 		default:
-			m.c.note(s.key, Joined)
+			m.c.note(Joined, s.key)
 			m.found[s.key] = v
 		}
 	}
@@ -146,7 +175,7 @@ func (m *many) lead(mine []*seeker) error {
 	list, calls := make([]Key, len(mine)), make([]*call, len(mine))
 	for i, s := range mine {
 		list[i], calls[i] = s.key, s.call
-		c.note(s.key, Miss)
+		c.note(Miss, s.key)
 	}
 	c.settle(mine...)
 	c.join(calls...)
@@ -157,7 +186,7 @@ func (m *many) lead(mine []*seeker) error {
 				c.giveUp(ctx, mine...)
 			}
 		}()
-		entries, err := c.loadMany(ctx, c.o.Fills, list, m.fill)
+		entries, err := c.loadMany(ctx, c.o.Fills, list, m.fill, nil)
 		all := make([]filled, len(entries))
 		for i, cl := range calls {
 			if cl.err = err; err == nil {
@@ -184,38 +213,42 @@ func (m *many) lead(mine []*seeker) error {
 	return failed
 }
 
-// past loads keys past the cache, all as one load.
-func (m *many) past(db *sql.DB, list []Key, why Event) error {
+// past loads keys past the cache, all as one load, once db shows the set.
+func (m *many) past(db *sql.DB, set gtid.Set, list []Key) error {
 	if len(list) == 0 {
 		return nil
 	}
-	m.note(list, why)
-	release, err := m.c.slot(list[0])
-	if err != nil {
+	return untilShown(m.ctx, m.rule, func() error { return m.loadPast(db, set, list) })
+}
+
+// loadPast is [Client.loadPast] for several keys, but it is shared with nobody.
+func (m *many) loadPast(db *sql.DB, set gtid.Set, list []Key) error {
+	c, cl := m.c, newCall()
+	cl.wanted = []gtid.Set{set}
+	var entries []entry
+	c.join(cl)
+	c.launch(m.ctx, func(ctx context.Context) {
+		release, err := c.slot(list[0])
+		if err != nil {
+			cl.err = err
+			return
+		}
+		defer release()
+		entries, cl.err = c.loadMany(ctx, db, list, m.fill, cl.fit)
+	}, func() {}, cl)
+	if _, err := c.await(m.ctx, cl); err != nil {
 		return err
 	}
-	defer release()
-	entries, err := m.c.loadMany(m.ctx, db, list, m.fill)
 	for i, e := range entries {
 		m.found[list[i]] = e.value()
 	}
-	return err
+	return nil
 }
 
-func (m *many) note(list []Key, e Event) {
-	for _, k := range list {
-		m.c.note(k, e)
-	}
-}
-
-// loadMany reads keys in one snapshot, which begins after the call.
-func (c *Client) loadMany(ctx context.Context, db *sql.DB, list []Key, fill FillMany) (entries []entry, err error) {
-	diverted := func() {
-		for _, k := range list {
-			c.note(k, Diverted)
-		}
-	}
-	err = c.loadFit(ctx, db, nil, diverted, func(db *sql.DB, fit func(session) error) (err error) {
+// loadMany reads keys in one snapshot, which begins after the call, on a server that
+// is fit.
+func (c *Client) loadMany(ctx context.Context, db *sql.DB, list []Key, fill FillMany, fit func(session) error) (entries []entry, err error) {
+	err = c.loadFit(ctx, db, fit, func() { c.note(Diverted, list...) }, func(db *sql.DB, fit func(session) error) (err error) {
 		entries, err = loadManyFrom(ctx, db, fit, list, fill)
 		return err
 	})

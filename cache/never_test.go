@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -196,9 +197,7 @@ func TestNeverOlder(t *testing.T) {
 			for ctx.Err() == nil {
 				c, id := clients[i%2], rand.IntN(rows)
 				at := floor[id].Load()
-				v, err := c.Get(ctx, item(t, c, id), time.Minute, then(sh.name(id), func() {
-					time.Sleep(time.Duration(rand.IntN(4)) * time.Millisecond) // a fill's own work
-				}))
+				v, err := sh.slowly(t, ctx, c, id, rows)
 				if err != nil {
 					if ctx.Err() == nil {
 						t.Error(err)
@@ -246,6 +245,24 @@ func TestNeverOlder(t *testing.T) {
 	if !enough() {
 		t.Error("hits, revoked fills and outages must all be there for this to show anything")
 	}
+}
+
+// slowly gets an item by itself, or one time in three among others.
+func (sh *shelf) slowly(t *testing.T, ctx context.Context, c *Client, id, rows int) (Value, error) {
+	work := func() { time.Sleep(time.Duration(rand.IntN(4)) * time.Millisecond) } // a fill's own
+	if rand.IntN(3) > 0 {
+		return c.Get(ctx, item(t, c, id), time.Minute, then(sh.name(id), work))
+	}
+	ids := rand.Perm(rows)
+	all, err := c.GetMany(ctx, list(t, c, ids...), time.Minute, func(ctx context.Context, q Querier, missing []Key) (map[Key][]byte, error) {
+		got, err := sh.names(new([]int))(ctx, q, missing)
+		work()
+		return got, err
+	})
+	if err != nil {
+		return Value{}, err
+	}
+	return all[slices.Index(ids, id)], nil
 }
 
 // deleted deletes a key until Redis has acknowledged it.

@@ -102,33 +102,46 @@ func (w *crowd) user(ctx context.Context, t *testing.T, tokens bool, back *atomi
 				t.Error(err)
 			}
 		}
-		c := w.clients[rand.IntN(len(w.clients))]
-		key := item(t, c, id)
-		var v Value
-		var err error
-		if tokens {
-			v, err = c.GetAfter(ctx, seen, key, time.Minute, w.name(id))
-		} else {
-			v, err = c.Get(ctx, key, time.Minute, w.name(id))
+		seen = w.read(ctx, t, tokens, seen, id, &newest, back)
+	}
+}
+
+// read reads a counter, or all of them at once, and returns what the user has seen
+// then.
+func (w *crowd) read(ctx context.Context, t *testing.T, tokens bool, seen Seen, id int, newest *[3]int, back *atomic.Int64) Seen {
+	c, token, ids := w.clients[rand.IntN(len(w.clients))], Seen(""), []int{id}
+	if tokens {
+		token = seen
+	}
+	var values []Value
+	var err error
+	if rand.IntN(3) == 0 {
+		ids = []int{0, 1, 2}
+		values, err = c.GetManyAfter(ctx, token, list(t, c, ids...), time.Minute, w.names(new([]int)))
+	} else {
+		values = make([]Value, 1)
+		values[0], err = c.GetAfter(ctx, token, item(t, c, id), time.Minute, w.name(id))
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			t.Error(err)
 		}
-		if err != nil {
-			if ctx.Err() == nil {
-				t.Error(err)
-			}
-			break
-		}
+		return seen
+	}
+	for i, v := range values {
 		n, err := strconv.Atoi(string(v.Data))
 		if err != nil {
 			t.Error(err)
 		}
-		if n < newest[id] {
+		if n < newest[ids[i]] {
 			back.Add(1)
 		}
-		newest[id] = max(newest[id], n)
+		newest[ids[i]] = max(newest[ids[i]], n)
 		if seen, err = Merge(seen, v.Token); err != nil || v.Token == "" {
 			t.Errorf("a value's token is %q: %v", v.Token, err)
 		}
 	}
+	return seen
 }
 
 // write counts one row up, and returns what it is then.

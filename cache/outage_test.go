@@ -68,10 +68,11 @@ func TestOutage(t *testing.T) {
 			for i := range callers {
 				token := tokens[i%len(tokens)]
 				lost := token == tokens[2] // the primary will never show it
+				get := getters[[]string{"one", "many"}[i%2]]
 				wg.Go(func() {
 					for ctx.Err() == nil {
 						start, was := time.Now(), down.Load()
-						_, err := c.GetAfter(ctx, token, item(t, c, rand.IntN(rows)), time.Minute, fill)
+						_, err := get(c, ctx, token, item(t, c, rand.IntN(rows)), time.Minute, fill)
 						if took := time.Since(start); !lost && was && down.Load() {
 							mu.Lock()
 							times = append(times, took)

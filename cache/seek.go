@@ -53,7 +53,7 @@ func (c *Client) round(ctx context.Context, all ...*seeker) {
 	for i, s := range all {
 		s.e, s.err = cmds[i].entry()
 		if s.err == nil && s.e.kind == foreign {
-			c.note(s.key, Foreign)
+			c.note(Foreign, s.key)
 			strange = append(strange, unlink(ctx, s.key))
 			s.e.kind = absent
 		}

@@ -89,6 +89,10 @@ func takes(t *testing.T, c *Client, sh *shelf) map[string]bool {
 		if refused != errors.Is(err, ErrUntrusted) || !refused && (err != nil || string(after.Data) != "name 7") {
 			t.Errorf("%s: GetAfter: %q, %v", rule, after.Data, err)
 		}
+		several, err := getters["many"](c, t.Context(), set, key, time.Minute, sh.name(7))
+		if refused != errors.Is(err, ErrUntrusted) || !refused && (err != nil || string(several.Data) != "name 7") {
+			t.Errorf("%s: GetManyAfter: %q, %v", rule, several.Data, err)
+		}
 	}
 	return served
 }

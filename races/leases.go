@@ -92,16 +92,27 @@ func (l *leases) client(replica bool) *lookaside.Client {
 
 // fill reads keys as an application with our client does.
 func (l *leases) fill(ctx context.Context, ids []int, f fill) error {
-	client, pad := l.client(f.replica), strings.Repeat("x", f.pad)
+	client := l.client(f.replica)
+	list, load, err := l.several(client, ids, f)
+	if err != nil {
+		return err
+	}
+	_, err = client.GetMany(ctx, list, ttl, load)
+	return wrap("read through the cache client", bearable(err))
+}
+
+// several returns the keys of some rows, and what fills them.
+func (l *leases) several(client *lookaside.Client, ids []int, f fill) ([]lookaside.Key, lookaside.FillMany, error) {
+	pad := strings.Repeat("x", f.pad)
 	list, idOf := make([]lookaside.Key, len(ids)), map[lookaside.Key]int{}
 	for i, id := range ids {
 		k, err := client.Key(lease, id)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
 		list[i], idOf[k] = k, id
 	}
-	_, err := client.GetMany(ctx, list, ttl, func(ctx context.Context, q lookaside.Querier, missing []lookaside.Key) (map[lookaside.Key][]byte, error) {
+	return list, func(ctx context.Context, q lookaside.Querier, missing []lookaside.Key) (map[lookaside.Key][]byte, error) {
 		ids := make([]int, len(missing))
 		for i, k := range missing {
 			ids[i] = idOf[k]
@@ -112,8 +123,7 @@ func (l *leases) fill(ctx context.Context, ids []int, f fill) error {
 			values[k] = []byte(strconv.Itoa(int(rows[idOf[k]])) + ":" + pad)
 		}
 		return values, err
-	})
-	return wrap("read through the cache client", bearable(err))
+	}, nil
 }
 
 // load is what a fill does within the client's snapshot.

@@ -58,26 +58,36 @@ func (w *world) readAsUsers(ctx context.Context, b batch) error {
 	return w.leasing.readOn(ctx, b)
 }
 
-// read is one read of one key, with the token of a write or of earlier reads.
+// read is one read, with the token of a write or of earlier reads: of one key, or
+// now and then of all keys that the user watches. Each key counts.
 func (u *user) read(ctx context.Context) (err error) {
-	id := u.ids[u.rng.IntN(len(u.ids))]
-	least, token := u.seen[id], u.kept
+	ids := []int{u.ids[u.rng.IntN(len(u.ids))]}
+	if u.rng.IntN(8) == 0 {
+		ids = u.ids
+	}
+	least, token := u.least(ids), u.kept
 	if u.rng.IntN(2) == 0 {
 		// Whatever was acknowledged by now, a token that is taken now stands for it.
-		least = u.c.w.ledger.committed[id].Load()
+		for _, id := range ids {
+			least[id] = u.c.w.ledger.committed[id].Load()
+		}
 		if token, err = lookaside.Token(ctx, u.c.w.sourceDB); err != nil {
 			return err
 		}
 	}
 	client := u.client(u.rng.IntN(2) == 0)
-	k, err := client.Key(lease, id)
-	if err != nil {
-		return err
+	f := fill{hold: between(u.rng, 0, 5*time.Millisecond)}
+	var values []lookaside.Value
+	if len(ids) > 1 {
+		var list []lookaside.Key
+		var load lookaside.FillMany
+		if list, load, err = u.several(client, ids, f); err == nil {
+			values, err = client.GetManyAfter(ctx, token, list, ttl, load)
+		}
+	} else {
+		values = make([]lookaside.Value, 1)
+		values[0], err = u.one(ctx, client, token, ids[0], f)
 	}
-	v, err := client.GetAfter(ctx, token, k, ttl, func(ctx context.Context, q lookaside.Querier) ([]byte, error) {
-		rows, err := u.load(ctx, q, []int{id}, fill{hold: between(u.rng, 0, 5*time.Millisecond)})
-		return []byte(strconv.Itoa(int(rows[id])) + ":"), err
-	})
 	switch {
 	case errors.Is(err, lookaside.ErrTooManyLoads):
 		return nil
@@ -85,7 +95,38 @@ func (u *user) read(ctx context.Context) (err error) {
 		return nil // a stalled source shows less than its replica did: an error, and no lie
 	case err != nil:
 		return err
-	case !v.Found:
+	}
+	for i, v := range values {
+		if err := u.saw(ids[i], least[ids[i]], v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// least is what the user has seen of these keys.
+func (u *user) least(ids []int) map[int]uint32 {
+	least := map[int]uint32{}
+	for _, id := range ids {
+		least[id] = u.seen[id]
+	}
+	return least
+}
+
+func (u *user) one(ctx context.Context, client *lookaside.Client, token lookaside.Seen, id int, f fill) (v lookaside.Value, err error) {
+	k, err := client.Key(lease, id)
+	if err != nil {
+		return v, err
+	}
+	return client.GetAfter(ctx, token, k, ttl, func(ctx context.Context, q lookaside.Querier) ([]byte, error) {
+		rows, err := u.load(ctx, q, []int{id}, f)
+		return []byte(strconv.Itoa(int(rows[id])) + ":"), err
+	})
+}
+
+// saw compares what the user is shown with the least that it may be.
+func (u *user) saw(id int, least uint32, v lookaside.Value) error {
+	if !v.Found {
 		return fmt.Errorf("row %d was not found", id)
 	}
 	version, _, err := versionOf(string(v.Data))
