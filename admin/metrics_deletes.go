@@ -85,6 +85,9 @@ func newDeleteMetrics(f factory) *deleteMetrics {
 	} {
 		m.releases.WithLabelValues(string(r))
 	}
+	for _, c := range reasonClasses { // an alert on its increase must see the first one
+		m.over.WithLabelValues(c)
+	}
 	return m
 }
 
@@ -188,6 +191,9 @@ func (m *deleteMetrics) readerOut(i pipeline.ReaderOutInfo) {
 		m.out.WithLabelValues(i.Reader, i.Partition).Set(out)
 	}
 }
+
+// reasonClasses are what reasonClass returns.
+var reasonClasses = []string{"row", "statement", "gap", "start", "schema", "other"}
 
 // reasonClass puts the reason, which is for people, into one of a few classes,
 // so that the label stays small.

@@ -256,12 +256,17 @@ func TestReasonClass(t *testing.T) {
 		"a statement that is not understood (FOO)": "statement", "a column is missing": "row", "?": "other",
 		"made for another key schema: its keys are those of ab12, and this invalidator has cd34": "schema",
 	} {
-		if got := reasonClass(pipeline.OverInfo{Reason: reason}); got != want {
+		if got := reasonClass(pipeline.OverInfo{Reason: reason}); got != want || !slices.Contains(reasonClasses, got) {
 			t.Errorf("%q is %s, want %s", reason, got, want)
 		}
 	}
 	if got := reasonClass(pipeline.OverInfo{Rule: "item", Reason: "x"}); got != "row" {
 		t.Errorf("a rule's is %s", got)
+	}
+	reg := prometheus.NewRegistry()
+	NewMetrics(reg)
+	if n := len(family(t, reg, prefix+"over_invalidations_total").GetMetric()); n != len(reasonClasses) {
+		t.Errorf("%d reasons are shown as 0 at first, want %d", n, len(reasonClasses))
 	}
 }
 
