@@ -31,22 +31,22 @@ var _ pipeline.StallWatcher = (*Redis)(nil)
 // ends with Close; a call before there is something to judge saves that judgment
 // from being made about the time before it. A node that does not answer, or is
 // new, stands still until its first answer.
-func (r *Redis) Calm(ctx context.Context, at time.Time) (since time.Time, err error) {
+func (r *Redis) Calm(ctx context.Context, at time.Time) (pipeline.Stalls, error) {
 	w, err := r.watching()
 	if err != nil {
-		return time.Time{}, err
+		return nil, err
 	}
 	for {
-		since, ok, changed := w.calm(at)
+		seen, ok, changed := w.calm(at)
 		if ok {
-			return since, nil
+			return seen, nil
 		}
 		select {
 		case <-changed:
 		case <-w.ctx.Done():
-			return time.Time{}, redis.ErrClosed
+			return nil, redis.ErrClosed
 		case <-ctx.Done():
-			return time.Time{}, ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
 }
@@ -70,9 +70,9 @@ func (r *Redis) watching() (*watch, error) {
 // watch keeps a probe going to every node.
 //
 // A stall is a time of more than limit from when a node was asked to its answer
-// to the next question: so a stall is seen also if this process stood still when
-// it began, or read the answer before it late, and what stood still may have been
-// this process only.
+// to the next question, less the shortest round trip: so a stall is seen also if
+// this process stood still when it began, or read the answer before it late, and
+// what stood still may have been this process only.
 type watch struct {
 	r     *Redis
 	limit time.Duration
@@ -83,7 +83,7 @@ type watch struct {
 
 	mu      sync.Mutex
 	nodes   map[string]*watched // by address
-	since   time.Time           // when the newest stall ended
+	gone    stalls              // those of nodes that are no longer there
 	looked  time.Time           // when the newest listing of the masters began
 	alone   bool                // there is one node, and always the same
 	changed chan struct{}       // closed at the next change; nil while nobody waits
@@ -95,6 +95,7 @@ type watched struct {
 	client *redis.Client
 	end    context.CancelFunc
 	sent   time.Time // when the newest probe that was answered was sent
+	stalls stalls
 }
 
 // close ends the watch and waits for its probes.
@@ -103,8 +104,8 @@ func (w *watch) close() {
 	w.wg.Wait()
 }
 
-// calm says since when it has been calm, if that is known of a time.
-func (w *watch) calm(at time.Time) (since time.Time, ok bool, changed <-chan struct{}) {
+// calm returns the stalls that were seen, if all are known up to a time.
+func (w *watch) calm(at time.Time) (seen pipeline.Stalls, ok bool, changed <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	ok = w.alone || !w.looked.Before(at)
@@ -113,11 +114,13 @@ func (w *watch) calm(at time.Time) (since time.Time, ok bool, changed <-chan str
 	}
 	for _, n := range w.nodes {
 		ok = ok && !n.sent.Before(at)
+		seen = append(seen, n.stalls)
 	}
+	seen = append(seen, w.gone)
 	if w.changed == nil {
 		w.changed = make(chan struct{})
 	}
-	return w.since, ok, w.changed
+	return seen, ok, w.changed
 }
 
 // notify wakes all who wait. w.mu is held.
@@ -193,6 +196,7 @@ func (w *watch) follow(began time.Time, found map[string]*redis.Client, cluster 
 		if _, ok := found[addr]; !ok {
 			n.end()
 			delete(w.nodes, addr)
+			w.gone = w.gone.with(n.stalls...)
 		}
 	}
 	for addr, client := range found {
@@ -220,14 +224,13 @@ func (w *watch) probe(ctx context.Context, n *watched) {
 	defer func() { conn.Close() }() //nolint:errcheck // nothing to lose
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
-	var last time.Time // when what was answered last on this connection was asked
+	var trip trips // of this connection
 	for failed := 0; ctx.Err() == nil; {
 		sent := time.Now()
 		err := conn.Ping(ctx).Err()
 		if err == nil {
 			now := time.Now()
-			w.answered(n, sent, now, last.IsZero() || now.Sub(last) > w.limit)
-			last = sent
+			w.answered(n, sent, now, trip.late(sent, now, w.limit))
 			if failed > 1 {
 				w.r.log.Info("Redis answers again", "node", n.addr)
 			}
@@ -242,7 +245,7 @@ func (w *watch) probe(ctx context.Context, n *watched) {
 			w.r.log.Warn("Redis does not answer: second deletes are not counted until it does", "node", n.addr, "err", explain(err))
 		}
 		conn.Close() //nolint:errcheck // broken, or to be begun anew
-		conn, last = client.Conn(), time.Time{}
+		conn, trip = client.Conn(), trips{}
 		w.lookSoon()
 		w.pause(reprobeAfter)
 	}
@@ -255,10 +258,10 @@ func (w *watch) answered(n *watched, sent, now time.Time, stall bool) {
 	if w.nodes[n.addr] != n {
 		return
 	}
-	n.sent = sent
-	if stall && now.After(w.since) {
-		w.since = now
+	if stall {
+		n.stalls = n.stalls.with(pipeline.Stall{From: n.sent, To: now})
 	}
+	n.sent = sent
 	w.notify()
 }
 

@@ -18,14 +18,24 @@ import (
 	"github.com/doubletap-cdc/doubletap/testenv/envtest"
 )
 
-// calm asks about now, or a time.
-func calm(t *testing.T, r *Redis, at time.Time) time.Time {
+// calm asks about now, or a time, and returns the end of the newest stall.
+func calm(t *testing.T, r *Redis, at time.Time) (since time.Time) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	since, err := r.Calm(ctx, at)
+	seen, err := r.Calm(ctx, at)
 	if err != nil {
 		t.Fatalf("calm: %v", err)
+	}
+	for _, node := range seen {
+		for i, s := range node {
+			if s.From.After(s.To) || i > 0 && s.To.Before(node[i-1].To) {
+				t.Errorf("stalls %+v", node)
+			}
+			if s.To.After(since) {
+				since = s.To
+			}
+		}
 	}
 	return since
 }

@@ -44,7 +44,7 @@ type backlog struct {
 	unshown []*step   // of the queue, those of which shown is not known, in order
 	lanes   [][]*step // the others, by lane, that wait for their time
 	replies []reply   // deletes that do not count yet
-	calm    time.Time // the end of the newest stall
+	stalls  Stalls    // those that were seen
 }
 
 // reply is an acknowledged delete of one lane of some steps.

@@ -6,22 +6,22 @@ import (
 )
 
 // A second delete counts only if no SET that was sent before it can still run
-// after it. A SET that was sent in time runs late where Redis stood still, so a
-// delete that was sent less than fill after the end of a stall is repeated (H18).
-// Whether there was a stall is known only by a probe that was sent after the
-// reply; waiting for that happens here, behind the second pass, for all deletes
-// together that wait for it.
+// after it. A SET that was sent in time runs late where Redis stood still before
+// its time was over, so a delete that was sent less than fill after the end of such
+// a stall is repeated (H18). Whether there was a stall is known only by a probe
+// that was sent after the reply; waiting for that happens here, behind the second
+// pass, for all deletes together that wait for it.
 
 // confirm lets the second pass's deletes count, until ctx ends.
 func (w *worker) confirm(ctx context.Context) error {
 	if w.stalls == nil {
 		return nil
 	}
-	since, err := w.stalls.Calm(ctx, time.Now()) // begins to watch, before there is a delete to judge
+	seen, err := w.stalls.Calm(ctx, time.Now()) // begins to watch, before there is a delete to judge
 	if err != nil {
 		return err
 	}
-	w.confirmed(nil, since)
+	w.confirmed(nil, seen)
 	b := w.backlog
 	for {
 		b.mu.Lock()
@@ -42,44 +42,47 @@ func (w *worker) confirm(ctx context.Context) error {
 				last = r.came
 			}
 		}
-		since, err := w.stalls.Calm(ctx, last)
+		seen, err := w.stalls.Calm(ctx, last)
 		if err != nil {
 			return err
 		}
-		w.confirmed(replies, since)
+		w.confirmed(replies, seen)
 	}
 }
 
-// confirmed takes in that the newest stall ended at a time.
-func (w *worker) confirmed(replies []reply, since time.Time) {
+// confirmed takes in the stalls that were seen, and lets replies count or has their
+// deletes made again.
+func (w *worker) confirmed(replies []reply, seen Stalls) {
 	again := 0
 	b := w.backlog
 	b.mu.Lock()
-	if b.calm.Before(since) {
-		b.calm = since
-	}
+	b.stalls = seen
 	for _, r := range replies {
-		if r.steps[0].dropped { // all of a reply are dropped together
-			continue
-		}
-		if !w.stalled(r.sent, since, w.lanes.fills[r.lane]) {
-			w.counted(&r)
-			continue
-		}
-		again += r.keys
-		for _, s := range r.steps {
-			s.unsent++
-		}
-		b.lanes[r.lane] = append(r.steps, b.lanes[r.lane]...)
+		again += w.settle(r)
 	}
+	b.retire(w.retired)
 	b.wake()
 	b.mu.Unlock()
 	if again > 0 && w.Hooks.Stalled != nil {
-		w.Hooks.Stalled(StallInfo{Partition: w.p.Name(), Until: since, Keys: again})
+		w.Hooks.Stalled(StallInfo{Partition: w.p.Name(), Until: seen.newest(), Keys: again})
 	}
 }
 
-// stalled says that a delete may have run before a SET that it was to undo.
-func (w *worker) stalled(sent, since time.Time, fill time.Duration) bool {
-	return since.After(sent.Add(-fill))
+// settle judges a reply by the stalls that are known, and returns how many keys are
+// to be deleted again; the caller holds the backlog's mutex.
+func (w *worker) settle(r reply) (again int) {
+	b := w.backlog
+	var late []*step
+	for _, s := range r.steps {
+		switch {
+		case s.dropped:
+		case r.sent.Before(w.due(s.shown, s.release, w.lanes.fills[r.lane], b.stalls)):
+			s.unsent++
+			late, again = append(late, s), again+len(s.plan.lane(r.lane))
+		default:
+			s.left--
+		}
+	}
+	b.lanes[r.lane] = append(late, b.lanes[r.lane]...)
+	return again
 }

@@ -193,10 +193,9 @@ type Deleter interface {
 // StallWatcher keeps a probe going to every node.
 type StallWatcher interface {
 	// Calm blocks until every node has answered a probe that was sent at or after
-	// at, and returns the end of the newest stall: the time at which the last probe
-	// was answered that had taken too long, or the time at which watching began.
-	// The error is ctx's.
-	Calm(ctx context.Context, at time.Time) (since time.Time, err error)
+	// at, and returns the stalls that were seen. Those of long ago may be taken
+	// together. What is returned is not to be changed. The error is ctx's.
+	Calm(ctx context.Context, at time.Time) (Stalls, error)
 }
 
 // Reader is a server that cache fills read from, or the source itself. The

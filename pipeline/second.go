@@ -61,14 +61,14 @@ func (w *worker) shown(n waitFor) (at time.Time, rel Release, lacking []string) 
 }
 
 // due says when the delete of a change that is shown may be sent.
-func (w *worker) due(shown time.Time, rel Release, fill time.Duration, calm time.Time) time.Time {
+func (w *worker) due(shown time.Time, rel Release, fill time.Duration, seen Stalls) time.Time {
 	if rel == ReleaseFallback {
-		fill = max(fill, w.Fallback)
+		shown = shown.Add(max(0, w.Fallback-fill)) // everybody shows it by then
 	}
-	if fill > 0 && shown.Before(calm) {
-		shown = calm
+	if w.counts(fill) {
+		return shown.Add(fill)
 	}
-	return shown.Add(fill)
+	return seen.over(shown, fill)
 }
 
 // secondPass follows the first and deletes again what is due.
@@ -154,7 +154,7 @@ func (w *worker) enlist(s *step) (told []DeletedInfo) {
 		ks := s.plan.lane(i)
 		switch {
 		case len(ks) == 0:
-		case !s.sent.IsZero() && !s.sent.Before(w.due(s.shown, s.release, fill, b.calm)):
+		case !s.sent.IsZero() && !s.sent.Before(w.due(s.shown, s.release, fill, b.stalls)):
 			skipped = append(skipped, ks...)
 			if w.counts(fill) {
 				continue
@@ -231,7 +231,7 @@ func (w *worker) dueOf(i int, now time.Time) (steps []*step, in time.Duration) {
 	keys, in := 0, time.Hour
 	for len(b.lanes[i]) > 0 && keys < maxAgain {
 		s := b.lanes[i][0]
-		if wait := w.due(s.shown, s.release, w.lanes.fills[i], b.calm).Sub(now); wait > 0 {
+		if wait := w.due(s.shown, s.release, w.lanes.fills[i], b.stalls).Sub(now); wait > 0 {
 			in = wait
 			break
 		}

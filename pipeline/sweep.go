@@ -175,9 +175,12 @@ func (w *worker) nextSweep(ctx context.Context) (*sweep, error) {
 		unknown := false
 		s.mu.Lock()
 		o, in := s.ready(func(o *sweep) (time.Time, bool) {
-			at, _, ok := w.sweepDue(o)
-			unknown = unknown || !ok
-			return at, ok
+			at, rel, ok := w.sweepShown(o)
+			if !ok {
+				unknown = true
+				return at, false
+			}
+			return w.sweepDue(o, at, rel), true
 		})
 		changed := s.changed
 		s.mu.Unlock()
@@ -200,51 +203,54 @@ func (w *worker) nextSweep(ctx context.Context) (*sweep, error) {
 	}
 }
 
-// sweepDue says when a second sweep may be sent, if that is known; the caller
-// holds the sweeper's mutex, or has the sweep running.
-func (w *worker) sweepDue(o *sweep) (due time.Time, rel Release, ok bool) {
+// sweepShown says since when what a second sweep waits for is shown, if that is
+// known; the caller holds the sweeper's mutex, or has the sweep running.
+func (w *worker) sweepShown(o *sweep) (at time.Time, rel Release, ok bool) {
 	if o.gap && w.Readers.count() > 0 {
 		if w.Readers.Source == nil {
 			o.wait.unnamed = true
 		} else if o.wait.need, _, ok = w.Readers.sourceAfter(o.wait.seen); !ok {
-			return due, rel, false
+			return at, rel, false
 		}
 	}
 	o.gap = false
 	at, rel, lacking := w.shown(o.wait)
-	if len(lacking) > 0 {
-		return due, rel, false
-	}
+	return at, rel, len(lacking) == 0
+}
+
+// sweepDue says when a second sweep may be sent of what is shown.
+func (w *worker) sweepDue(o *sweep, shown time.Time, rel Release) time.Time {
 	b := w.backlog
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return w.due(at, rel, o.fill, b.calm), rel, true
+	return w.due(shown, rel, o.fill, b.stalls)
 }
 
 // sweptTwice says whether an acknowledged sweep counts as the second one.
 func (w *worker) sweptTwice(ctx context.Context, o *sweep, sent time.Time, swept int) (second bool, rel Release, err error) {
 	w.sweeper.mu.Lock()
-	due, rel, ok := w.sweepDue(o)
+	at, rel, ok := w.sweepShown(o)
 	w.sweeper.mu.Unlock()
+	told := rel
 	if o.pass == First {
-		rel = ""
+		told = ""
 	}
-	if !ok || sent.Before(due) {
-		return false, rel, nil
+	if !ok || sent.Before(w.sweepDue(o, at, rel)) {
+		return false, told, nil
 	}
 	if w.counts(o.fill) {
-		return true, rel, nil
+		return true, told, nil
 	}
-	since, err := w.stalls.Calm(ctx, time.Now())
+	seen, err := w.stalls.Calm(ctx, time.Now())
 	if err != nil {
-		return false, rel, err
+		return false, told, err
 	}
-	w.confirmed(nil, since)
-	if w.stalled(sent, since, o.fill) {
+	w.confirmed(nil, seen)
+	if sent.Before(w.sweepDue(o, at, rel)) {
 		if w.Hooks.Stalled != nil {
-			w.Hooks.Stalled(StallInfo{Partition: w.p.Name(), Until: since, Keys: swept})
+			w.Hooks.Stalled(StallInfo{Partition: w.p.Name(), Until: seen.newest(), Keys: swept})
 		}
-		return false, rel, nil
+		return false, told, nil
 	}
-	return true, rel, nil
+	return true, told, nil
 }
