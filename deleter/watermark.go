@@ -32,8 +32,8 @@ func (r *Redis) once(ctx context.Context, c redis.UniversalClient, args ...any) 
 }
 
 // Turn implements pipeline.Watermarks. A turn is a random value in a key that
-// expires. It returns as soon as ctx ends; what was sent by then may still be
-// carried out, and then ends another's turn.
+// expires. Turn returns as soon as ctx ends; what was sent by then may still be
+// carried out, and then it ends a turn that somebody else has begun.
 func (r *Redis) Turn(ctx context.Context, source string, partition int, d time.Duration) (pipeline.Turn, error) {
 	c, err := r.client(ctx)
 	if err != nil {
@@ -62,7 +62,7 @@ redis.call('SET', KEYS[3], ARGV[4], 'PX', left)
 redis.call('SET', KEYS[1], 'over', 'PX', left)
 return 1`
 
-// Post implements pipeline.Watermarks. It returns as soon as ctx ends; what was
+// Post implements pipeline.Watermarks. Post returns as soon as ctx ends; what was
 // sent by then may still be carried out, as long as the turn lasts. The three keys
 // are of one slot. While some of them are on another node, because a Cluster
 // moves it, posts fail with TRYAGAIN.
