@@ -9,6 +9,14 @@ import (
 
 // What follows is the partitions' side of Readers.
 
+// all returns the servers that second deletes wait for.
+func (r *Readers) all() []Reader {
+	if r == nil {
+		return nil
+	}
+	return r.Servers
+}
+
 // count returns the number of servers that second deletes wait for.
 func (r *Readers) count() int {
 	if r == nil {

@@ -145,6 +145,10 @@ const gapOwed = -1
 
 func newWorker(inv *Invalidator, p Partition, c Cursors, gap string) (*worker, error) {
 	c.Second = min(c.Second, c.First)
+	left, from := leftBehind(inv.Readers.all(), c.Marks)
+	if len(left) > 0 && from >= 0 {
+		c.Second = min(c.Second, from)
+	}
 	l := lanesOf(inv.Schema, inv.Fill)
 	w := &worker{
 		Invalidator: inv, p: p, gap: gap, lanes: l, backlog: newBacklog(c, &inv.memory, len(l.fills)),
@@ -165,6 +169,7 @@ func newWorker(inv *Invalidator, p Partition, c Cursors, gap string) (*worker, e
 		w.everything = newPlanner(inv.Schema, l, nil).everything(gap)
 		w.sweeper.addGap(First, w.everything.fill, w.everything.patterns)
 	}
+	w.repay(left, from)
 	w.goWithout()
 	for _, st := range w.standings {
 		if st.out {

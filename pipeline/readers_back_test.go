@@ -1,6 +1,9 @@
 package pipeline_test
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,6 +51,80 @@ func TestTwoReadersBack(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A reader that is out may be gone for good, and is taken out of the configuration:
+// what was owed to it is deleted then.
+func TestReaderThatIsOutIsTakenAway(t *testing.T) {
+	for _, others := range []int{1, 0} {
+		t.Run(fmt.Sprint(others, " others"), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				g := newGated(t, 1000, 0)
+				stop := g.start()
+				for i := range 4 {
+					g.commit(i + 1)
+				}
+				g.truncate(5)
+				g.after(11 * time.Minute)
+				g.wantSecond("cart:3", 1, pipeline.ReleaseWithout)
+				g.wantCursorsAt(5, 5)
+				stopped(t, stop)
+				g.Readers.Servers = g.Readers.Servers[:others]
+				stop = g.start()
+				g.after(12 * time.Minute)
+				n, _ := g.secondDeletes("cart:3")
+				if n != 2 {
+					t.Errorf("deleted %d times by the second pass", n)
+				}
+				swept := 0
+				for _, call := range g.asked() {
+					if strings.Contains(call, "item:*") {
+						swept++
+					}
+				}
+				if swept < 3 { // by the first pass, without the reader, and now
+					t.Errorf("swept %d times: %q", swept, g.asked())
+				}
+				g.wantCursorsAt(5, 5)
+				stopped(t, stop)
+				stop = g.start() // it is paid
+				g.after(14 * time.Minute)
+				if n, _ := g.secondDeletes("cart:3"); n != 2 {
+					t.Errorf("deleted %d times by the second pass", n)
+				}
+				stopped(t, stop)
+			})
+		})
+	}
+}
+
+// One of which nothing is known owes everything, also when it is taken away.
+func TestReaderThatOwesAllIsTakenAway(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newGated(t, 1000)
+		stop := g.start()
+		g.commit(1)
+		g.after(time.Minute)
+		stopped(t, stop)
+		one := g.Readers.Servers
+		down := pipelinetest.NewServer("r2", upTo(1000))
+		down.Down(true)
+		g.Readers.Servers = append(slices.Clone(one), down)
+		stop = g.start()
+		g.after(12 * time.Minute)
+		stopped(t, stop)
+		g.Readers.Servers = one
+		stop = g.start()
+		g.after(13 * time.Minute)
+		if calls := g.asked(); !strings.Contains(calls[len(calls)-1], "cart:*") {
+			t.Errorf("asked for %q", calls)
+		}
+		if len(g.over) != 1 || !strings.Contains(g.over[0].Reason, "r2") {
+			t.Errorf("told %+v", g.over)
+		}
+		g.wantCursorsAt(1, 1)
+		stopped(t, stop)
+	})
 }
 
 // A reader that was put out before a failover, which lost some of what the source
