@@ -57,14 +57,6 @@ func NewFiles(cfg FilesConfig) (*Files, error) {
 	return f, nil
 }
 
-// inventory is what the files hold.
-type inventory struct {
-	executed gtid.Set   // everything up to their end, what is gone included
-	gone     gtid.Set   // of executed, what they do not hold
-	holds    []gtid.Set // by file: its whole transactions
-	notes    []string
-}
-
 // look reads through the files once, for where transactions begin and end.
 func (f *Files) look(ctx context.Context) (*inventory, error) {
 	f.looking.Lock()
@@ -96,12 +88,7 @@ func (f *Files) InOrder(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	for i, file := range f.files[1:] {
-		if !file.before.HasAll(f.files[i].before) || !file.before.HasAll(have.holds[i]) {
-			return false, nil
-		}
-	}
-	return true, nil
+	return have.inOrder, nil
 }
 
 // Start implements pipeline.Source: current is the end of the files, earliest
@@ -215,46 +202,10 @@ func (f *Files) Run(ctx context.Context, from pipeline.Position, fn func(context
 // first returns the first file that holds anything that is not in the set, or the
 // last one.
 func (h *inventory) first(set gtid.Set) int {
-	for i, holds := range h.holds {
-		if !set.HasAll(holds) {
+	for i := range h.files {
+		if !set.HasAll(h.files[i].holds) {
 			return i
 		}
 	}
-	return len(h.holds) - 1
-}
-
-// scan reads through the files for the GTIDs of whole transactions.
-func (f *Files) scan(ctx context.Context) (*inventory, error) {
-	have := &inventory{holds: make([]gtid.Set, len(f.files))}
-	var held gtid.Set
-	var cuts []string
-	for i, file := range f.files {
-		cut, err := file.transactions(ctx, f.cfg, &have.holds[i])
-		if err != nil {
-			return nil, err
-		}
-		if cut != "" {
-			cuts = append(cuts, fmt.Sprintf("%s %s: what follows there is not replayed, and what it changed must be covered by a whole copy of the file, or by a replay of the tables.", file.path, cut))
-		}
-		held.Union(have.holds[i])
-	}
-	have.executed, have.gone = f.files[0].before, f.files[0].before
-	for i, file := range f.files {
-		gap := file.before.Minus(have.executed)
-		if !f.srv.MariaDB() { // files of two servers may hold what each other lack
-			have.gone.Union(file.before)
-			gap = gap.Minus(held)
-		}
-		if i > 0 && !gap.Empty() {
-			have.notes = append(have.notes, fmt.Sprintf("Between %s and %s, %d transactions are missing: give the files between, or replay the tables.",
-				f.files[i-1].path, file.path, gtid.Set{}.Missing(gap)))
-		}
-		have.executed.Union(file.before)
-		have.executed.Union(have.holds[i])
-	}
-	if !f.srv.MariaDB() {
-		have.gone = have.gone.Minus(held)
-	}
-	have.notes = append(have.notes, cuts...)
-	return have, ctx.Err()
+	return len(h.files) - 1
 }

@@ -27,7 +27,8 @@ type binlogFile struct {
 	begun    time.Time
 	server   Server // Flavor and Version only
 	before   gtid.Set
-	checksum bool // every event ends with a CRC32
+	list     written // of MariaDB the same, by server
+	checksum bool    // every event ends with a CRC32
 }
 
 // findFiles returns the binlog files of paths in the order in which they were
@@ -158,7 +159,7 @@ func newBinlogFile(path string) (binlogFile, error) {
 			f.before, err = previousGTIDs(body)
 			return f, err
 		case replication.MARIADB_GTID_LIST_EVENT:
-			f.before, err = gtidList(body)
+			f.before, f.list, err = gtidList(body)
 			return f, err
 		}
 	}
@@ -199,17 +200,20 @@ func previousGTIDs(body []byte) (gtid.Set, error) {
 }
 
 // gtidList reads MariaDB's list of the newest GTID by domain and server.
-func gtidList(body []byte) (gtid.Set, error) {
+func gtidList(body []byte) (gtid.Set, written, error) {
 	var set gtid.Set
+	list := written{}
 	c := cursor{b: body}
 	for n := c.uint(4) & (1<<28 - 1); n > 0 && !c.bad; n-- {
 		domain, server, sequence := c.uint(4), c.uint(4), c.uint(8)
-		if err := set.Add(fmt.Sprintf("%d-%d-%d", domain, server, sequence)); err != nil && !c.bad {
-			return set, err
+		id := fmt.Sprintf("%d-%d-%d", domain, server, sequence)
+		if err := set.Add(id); err != nil && !c.bad {
+			return set, list, err
 		}
+		list.add(id)
 	}
 	if c.bad {
-		return set, errTruncated
+		return set, list, errTruncated
 	}
-	return set, nil
+	return set, list, nil
 }

@@ -78,7 +78,7 @@ func TestFilesOfTwoServers(t *testing.T) {
 		files := filesOf(t, cfg, c.file, oldFile)
 		have, all := mustLook(t, files), c.all
 		all.Union(oldSet)
-		if have.executed.String() != all.String() || !have.gone.Intersect(have.holds[0]).Empty() || !have.gone.Intersect(have.holds[1]).Empty() {
+		if have.executed.String() != all.String() || !have.gone.Intersect(have.files[0].holds).Empty() || !have.gone.Intersect(have.files[1].holds).Empty() {
 			t.Errorf("%s: the files hold %q and lack %q, want %q", what, have.executed, have.gone, all)
 		}
 		if inOrder, err := files.InOrder(t.Context()); inOrder != c.inOrder || err != nil {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/go-mysql-org/go-mysql/replication"
 
-	"github.com/doubletap-cdc/doubletap/gtid"
 	"github.com/doubletap-cdc/doubletap/pipeline"
 )
 
@@ -164,16 +163,23 @@ func (f binlogFile) each(ctx context.Context, rows bool, fn func(*replication.Bi
 	return "", err
 }
 
-// transactions adds the GTIDs of the file's whole transactions to a set. It
-// reads no rows.
-func (f binlogFile) transactions(ctx context.Context, cfg Config, into *gtid.Set) (cut string, err error) {
+// transactions finds the file's whole transactions. It reads no rows.
+func (f binlogFile) transactions(ctx context.Context, cfg Config) (in contents, err error) {
+	in.newest = written{}
 	d := newDecoder(ctx, cfg, f.server, func(context.Context, pipeline.Batch) error { return nil })
 	d.asm.ended = func(t pipeline.Txn) {
-		if bad := into.Add(t.GTID); bad != nil {
+		if bad := in.holds.Add(t.GTID); bad != nil {
 			err = bad // cannot be: it is made of the event's numbers
 		}
+		if t.CommittedAt.After(in.last) {
+			in.last = t.CommittedAt
+		}
+		if f.server.MariaDB() {
+			in.newest.add(t.GTID)
+		}
 	}
-	cut, failed := f.each(ctx, false, func(e *replication.BinlogEvent) error {
+	var failed error
+	in.cut, failed = f.each(ctx, false, func(e *replication.BinlogEvent) error {
 		switch {
 		case e.Header.EventType == replication.TRANSACTION_PAYLOAD_EVENT: // a whole transaction
 			return d.asm.end(ctx)
@@ -182,5 +188,5 @@ func (f binlogFile) transactions(ctx context.Context, cfg Config, into *gtid.Set
 		}
 		return d.HandleEvent(e)
 	})
-	return cut, errors.Join(failed, err)
+	return in, errors.Join(failed, err)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -62,11 +63,12 @@ func TestGTIDList(t *testing.T) {
 		b = binary.LittleEndian.AppendUint32(b, uint32(g[1]))
 		b = binary.LittleEndian.AppendUint64(b, g[2])
 	}
-	if got, err := gtidList(b); err != nil || got.String() != "0-1-100,7-1-3" {
-		t.Errorf("%q: %v", got, err)
+	got, list, err := gtidList(b)
+	if err != nil || got.String() != "0-1-100,7-1-3" || !maps.Equal(list, written{"0-1": 100, "0-2": 90, "7-1": 3}) {
+		t.Errorf("%q, %v: %v", got, list, err)
 	}
 	for n := range b {
-		if set, err := gtidList(b[:n]); err == nil {
+		if set, _, err := gtidList(b[:n]); err == nil {
 			t.Errorf("%d of %d bytes are taken for %q", n, len(b), set)
 		}
 	}

@@ -51,6 +51,10 @@ type BinlogDeps struct {
 	Since func(context.Context, time.Time) (pipeline.Position, time.Time, error)
 	// Notes returns what the source does not show, for Plan.Warnings; may be nil.
 	Notes func(context.Context) ([]string, error)
+	// Holes returns, in whole sentences, what the source lacks though it holds older
+	// transactions and newer ones: of those in want, behind from; or, where want is
+	// empty, of those committed by until (zero: at any time). May be nil: nothing.
+	Holes func(ctx context.Context, from pipeline.Position, want gtid.Set, until time.Time) ([]string, error)
 	// InOrder says whether what the source brings was committed in that order, as
 	// one server's is, so that what is behind a time need not be read; nil: it was.
 	InOrder func(context.Context) (bool, error)

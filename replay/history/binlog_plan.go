@@ -120,7 +120,23 @@ func (b *binlogSource) planSet(ctx context.Context, now binlogNow, p *replay.Pla
 	b.spec.Set = end.String()
 	var err error
 	b.spec.From, err = b.start(ctx, beginning(now, want, after))
-	return err
+	if err != nil || !explicit || want.Empty() {
+		return err
+	}
+	return b.refuseHoles(ctx, want)
+}
+
+// refuseHoles fails where the range has a hole: a replay of what is there alone
+// would look like all of it. want is empty for a range of time.
+func (b *binlogSource) refuseHoles(ctx context.Context, want gtid.Set) error {
+	if b.Holes == nil {
+		return nil
+	}
+	holes, err := b.Holes(ctx, b.spec.From, want, b.spec.Until)
+	if err != nil || len(holes) == 0 {
+		return err
+	}
+	return &pipeline.GapError{Reason: strings.Join(holes, " ") + " To replay what is there, name the files of one side only, or give no range"}
 }
 
 // size is how many transactions are in a set.
@@ -177,7 +193,7 @@ func (b *binlogSource) planTime(ctx context.Context, now binlogNow, p *replay.Pl
 	if now.maria && !b.spec.Since.IsZero() {
 		p.Warnings = append(p.Warnings, "MariaDB writes when the last statement of a transaction began, in whole seconds: let the range begin some minutes before what went wrong.")
 	}
-	return nil
+	return b.refuseHoles(ctx, gtid.Set{})
 }
 
 // parsed reads a set that was read before.

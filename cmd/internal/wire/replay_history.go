@@ -209,6 +209,6 @@ func (s *sources) openFiles(spec history.BinlogSpec) (replay.Source, error) {
 		return nil, err
 	}
 	return history.OpenBinlog(history.BinlogDeps{
-		Source: files, Since: files.Since, Notes: files.Notes, InOrder: files.InOrder, Name: cfg.Name, Schema: s.app.Schema.Hash(), Logger: s.app.Log,
+		Source: files, Since: files.Since, Notes: files.Notes, Holes: files.Holes, InOrder: files.InOrder, Name: cfg.Name, Schema: s.app.Schema.Hash(), Logger: s.app.Log,
 	}, spec)
 }
