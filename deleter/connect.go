@@ -141,10 +141,7 @@ func whatIs(ctx context.Context, c commander) (s server, err error) {
 	if err != nil {
 		return s, err
 	}
-	s.mode, s.role = infoField(info, "redis_mode"), infoField(info, "role")
-	if s.role == "slave" {
-		s.role = "replica"
-	}
+	s.mode, s.role = infoField(info, "redis_mode"), role(info)
 	return s, nil
 }
 
@@ -158,19 +155,39 @@ func infoField(info, name string) string {
 	return ""
 }
 
-// grants is what the engine needs to be allowed in an ACL, on the keys of the
-// schema and on doubletap:*.
-const grants = "+unlink +get +set +pttl +hset +hgetall +eval +scan +info +ping +select +cluster|slots +cluster|nodes"
+// What a Redis user of the pipeline needs to be allowed in an ACL, on the keys of the
+// schema and on doubletap:*. docs/operations.md and docs/configuration.md have the
+// same lists. HGET, MGET and EXISTS are for replays, ASKING for slots on the move.
+const (
+	grants        = "+unlink +scan +get +set +mget +pttl +exists +hget +hset +hgetall +eval +info +ping +select"
+	clusterGrants = "+cluster|slots +cluster|nodes +asking" // in a Cluster besides
+)
 
-// explain adds to an error of Redis what to do about it.
+// explained is an error with what to do about it.
+type explained struct {
+	err error
+	fix string
+}
+
+func (e *explained) Error() string { return e.err.Error() + "; " + e.fix }
+func (e *explained) Unwrap() error { return e.err }
+
+// explain adds to an error of Redis what to do about it, once.
 func explain(err error) error {
+	if _, ok := errors.AsType[*explained](err); ok {
+		return err
+	}
 	text := err.Error()
 	for _, e := range []struct{ has, fix string }{
-		{"NOPERM", "allow it: ACL SETUSER <user> ~* " + grants},
+		{"unknown command 'sentinel'", "this is no Sentinel: give the Sentinels' addresses in redis.addrs, or leave redis.master out"},
+		{"unknown command `sentinel`", "this is no Sentinel: give the Sentinels' addresses in redis.addrs, or leave redis.master out"},
+		{"all sentinels specified in configuration are unreachable", "check redis.addrs (of the Sentinels), redis.master and redis.sentinel_password"},
+		{noPermission, "allow it: ACL SETUSER <user> ~* " + grants + ", in a Cluster also " + clusterGrants},
 		{"WRONGPASS", "check redis.username and redis.password"},
 		{"NOAUTH", "set redis.password (and redis.username)"},
 		{"invalid password", "check redis.password"},
 		{"READONLY", "this is a replica: give the master's address, or let Sentinel or a Cluster name it"},
+		{"NOREPLICAS", "Redis takes no writes while fewer replicas are connected than its min-replicas-to-write: bring one back"},
 		{"unknown command", "Redis 4 or newer, or Valkey, is needed"},
 		{"MISCONF", "Redis takes no writes while it cannot save: see its log"},
 		{"DB index is out of range", "check redis.db"},
@@ -179,14 +196,23 @@ func explain(err error) error {
 		{"CROSSSLOT", "this is a Cluster: set redis.mode: cluster, or leave it out"},
 		{"MOVED", "this is a Cluster: set redis.mode: cluster, or leave it out"},
 		{"x509: ", "check redis.tls: ca, server_name"},
-		{"all sentinels specified in configuration are unreachable", "check redis.addrs (of the Sentinels), redis.master and redis.sentinel_password"},
 	} {
 		if strings.Contains(text, e.has) {
-			return fmt.Errorf("%w; %s", err, e.fix)
+			return &explained{err, e.fix}
 		}
 	}
 	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
-		return fmt.Errorf("%w; no answer in time: is Redis up, not blocked by a slow command, and is redis.tls as it wants it?", err)
+		return &explained{err, "no answer in time: is Redis up, not blocked by a slow command, and is redis.tls as it wants it?"}
 	}
 	return err
+}
+
+// noPermission begins what Redis answers to who may not run a command, or not with
+// such a key.
+const noPermission = "NOPERM"
+
+// Forbidden says whether err is Redis's answer to a user whose ACL does not allow
+// what was asked.
+func Forbidden(err error) bool {
+	return err != nil && strings.Contains(err.Error(), noPermission)
 }

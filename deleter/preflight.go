@@ -4,20 +4,32 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/doubletap-cdc/doubletap/pipeline"
-	"github.com/doubletap-cdc/doubletap/watermark"
 )
 
 // Preflight looks at every master: whether it answers, is what the configuration
 // says, and allows what the engine does. It changes nothing: the key that it
 // unlinks does not exist.
 func (r *Redis) Preflight(ctx context.Context) []pipeline.Finding {
+	return r.preflight(ctx, replays())
+}
+
+// PreflightReplay is Preflight for a replay, which must be able to read what the
+// invalidators say of themselves.
+func (r *Redis) PreflightReplay(ctx context.Context) []pipeline.Finding {
+	must := replays()
+	for i := range must {
+		must[i].severity = pipeline.Refusal
+	}
+	return r.preflight(ctx, append(must, dryRuns))
+}
+
+func (r *Redis) preflight(ctx context.Context, more []probe) []pipeline.Finding {
 	c, err := r.client(ctx)
 	if err != nil {
 		return []pipeline.Finding{refuse("redis", err, "check redis.addrs and that Redis is up")}
@@ -31,7 +43,7 @@ func (r *Redis) Preflight(ctx context.Context) []pipeline.Finding {
 	findings := []pipeline.Finding{}
 	for _, n := range nodes {
 		wg.Go(func() {
-			fs := r.preflightNode(ctx, n)
+			fs := r.preflightNode(ctx, n, more)
 			mu.Lock()
 			defer mu.Unlock()
 			findings = append(findings, fs...)
@@ -57,7 +69,7 @@ func (r *Redis) masters(ctx context.Context, c redis.UniversalClient) ([]node, e
 	return nodes, nil
 }
 
-func (r *Redis) preflightNode(ctx context.Context, n node) []pipeline.Finding {
+func (r *Redis) preflightNode(ctx context.Context, n node, more []probe) []pipeline.Finding {
 	var findings []pipeline.Finding
 	s, err := call(ctx, r, func(ctx context.Context) (server, error) { return whatIs(ctx, n.client) })
 	if err != nil {
@@ -74,63 +86,12 @@ func (r *Redis) preflightNode(ctx context.Context, n node) []pipeline.Finding {
 		findings = append(findings, pipeline.Finding{Severity: pipeline.Refusal, Check: "redis " + n.addr,
 			Problem: "this is a " + s.role + ", which takes no deletes", Fix: "give the master's address, or let Sentinel or a Cluster name it"})
 	}
-	return append(findings, r.permissions(ctx, n)...)
-}
-
-// permissions tries each command.
-func (r *Redis) permissions(ctx context.Context, n node) []pipeline.Finding {
-	var findings []pipeline.Finding
-	check := func(name string, f func(ctx context.Context) (string, error)) string {
-		text, err := call(ctx, r, f)
-		// A user may be allowed some keys only; whether those are the right ones is
-		// not to be found out by a key that nobody uses.
-		if err != nil && !slices.ContainsFunc([]string{"access a key", "READONLY", "MOVED"}, func(s string) bool {
-			return strings.Contains(err.Error(), s)
-		}) {
-			findings = append(findings, refuse("redis "+name, err, ""))
-		}
-		return text
-	}
-	check("UNLINK", func(ctx context.Context) (string, error) {
-		return "", n.client.Unlink(ctx, "doubletap:preflight:none").Err()
-	})
-	check("PING", func(ctx context.Context) (string, error) { return "", n.client.Ping(ctx).Err() })
-	check("SCAN", func(ctx context.Context) (string, error) { return "", n.client.Scan(ctx, 0, "", 1).Err() })
-	findings = append(findings, r.mayPost(ctx, n)...)
-	info := check("INFO", func(ctx context.Context) (string, error) { return n.client.Info(ctx).Result() })
-	if info == "" {
+	findings = append(findings, r.permissions(ctx, n, more)...)
+	info, err := call(ctx, r, func(ctx context.Context) (string, error) { return n.client.Info(ctx).Result() })
+	if err != nil { // not for want of a right: that was tried
 		return findings
 	}
 	return append(findings, describe(n, info)...)
-}
-
-// mayPost tries what Turn and Post do, in a way that writes nothing: a SET of a key
-// that must exist and does not, an HSET whose last field lacks its value, which is
-// refused only after the user's permissions, and a script that does nothing. A
-// script may do what its user may.
-func (r *Redis) mayPost(ctx context.Context, n node) []pipeline.Finding {
-	var findings []pipeline.Finding
-	turn, none := watermark.TurnKey("preflight", 0), redis.Nil.Error()
-	for _, c := range []struct {
-		name    string
-		args    []any
-		allowed string // the error of a user who may
-	}{
-		{"SET", []any{"set", watermark.TrustKey("preflight", 0), "", "px", 1, "xx"}, none},
-		{"HSET", []any{"hset", watermark.SetsKey("preflight"), "0", "", "1"}, "wrong number of arguments"},
-		{"GET", []any{"get", turn}, none},
-		{"PTTL", []any{"pttl", turn}, none},
-		{"EVAL", []any{"eval", "return 0", 1, turn}, none},
-	} {
-		_, err := call(ctx, r, func(ctx context.Context) (any, error) { return n.client.Do(ctx, c.args...).Result() })
-		if err == nil || slices.ContainsFunc([]string{c.allowed, "READONLY", "MOVED"}, func(s string) bool {
-			return strings.Contains(err.Error(), s)
-		}) {
-			continue
-		}
-		findings = append(findings, refuse("redis "+c.name+" doubletap:*", err, ""))
-	}
-	return findings
 }
 
 // describe makes notes of what INFO shows.
@@ -140,11 +101,18 @@ func describe(n node, info string) []pipeline.Finding {
 		product, version = "Valkey", v
 	}
 	findings := []pipeline.Finding{{Severity: pipeline.Note, Check: "redis " + n.addr,
-		Problem: fmt.Sprintf("%s %s, %s, %s", product, version, infoField(info, "redis_mode"), infoField(info, "role"))}}
-	if infoField(info, "maxmemory") != "0" && infoField(info, "maxmemory_policy") == "noeviction" {
-		findings = append(findings, pipeline.Finding{Severity: pipeline.Note, Check: "maxmemory-policy",
-			Problem: "noeviction: when its memory is full, Redis refuses cache fills (deletes go on)",
-			Fix:     "for a cache: CONFIG SET maxmemory-policy allkeys-lru"})
+		Problem: fmt.Sprintf("%s %s, %s, %s", product, version, infoField(info, "redis_mode"), role(info))}}
+	if infoField(info, "maxmemory") != "0" {
+		switch infoField(info, "maxmemory_policy") {
+		case "noeviction":
+			findings = append(findings, pipeline.Finding{Severity: pipeline.Note, Check: "maxmemory-policy",
+				Problem: "noeviction: when its memory is full, Redis refuses cache fills (deletes go on)",
+				Fix:     "for a cache: CONFIG SET maxmemory-policy allkeys-lru"})
+		case "volatile-ttl":
+			findings = append(findings, pipeline.Finding{Severity: pipeline.Warning, Check: "maxmemory-policy",
+				Problem: "volatile-ttl: when its memory is full, Redis evicts first what expires first, which is what tells cache clients whom to trust; without it they bypass the cache",
+				Fix:     "CONFIG SET maxmemory-policy allkeys-lru (or volatile-lru)"})
+		}
 	}
 	if infoField(info, "loading") == "1" {
 		findings = append(findings, pipeline.Finding{Severity: pipeline.Warning, Check: "redis " + n.addr,
@@ -153,9 +121,24 @@ func describe(n node, info string) []pipeline.Finding {
 	return findings
 }
 
-// refuse makes a finding of an error.
+// role is what INFO calls the server, in the word that is used elsewhere.
+func role(info string) string {
+	if role := infoField(info, "role"); role != "slave" {
+		return role
+	}
+	return "replica"
+}
+
+// refuse makes a finding of an error. fix is for one that does not say what to do.
 func refuse(check string, err error, fix string) pipeline.Finding {
-	text := explain(errors.New(strings.ReplaceAll(err.Error(), "\n", "; "))).Error()
+	err = explain(err)
+	text := strings.ReplaceAll(err.Error(), "\n", "; ")
+	if e, ok := errors.AsType[*explained](err); ok {
+		fix = ""
+		if rest, ok := strings.CutSuffix(text, "; "+e.fix); ok {
+			text, fix = rest, e.fix
+		}
+	}
 	return pipeline.Finding{Severity: pipeline.Refusal, Check: check, Problem: text, Fix: fix}
 }
 

@@ -3,6 +3,8 @@ package deleter
 import (
 	"context"
 	"errors"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/doubletap-cdc/doubletap/pipeline"
 	"github.com/doubletap-cdc/doubletap/testenv"
 	"github.com/doubletap-cdc/doubletap/testenv/envtest"
+	"github.com/doubletap-cdc/doubletap/watermark"
 )
 
 // wantFinding wants a finding with all of these texts.
@@ -41,6 +44,7 @@ func TestPreflight(t *testing.T) {
 		t.Fatal(err)
 	}
 	v := envtest.Valkey(t, memory)
+	e := envtest.Redis(t, testenv.RedisOptions{Memory: true, Args: []string{"--maxmemory", "100mb", "--maxmemory-policy", "volatile-ttl"}})
 	for _, c := range []struct {
 		name                   string
 		cfg                    Config
@@ -52,13 +56,20 @@ func TestPreflight(t *testing.T) {
 		{"nobody there", Config{Addrs: []string{"127.0.0.1:1"}}, "refused", "connection refused", "check redis.addrs"},
 		{"no cluster", Config{Addrs: []string{v.Addr}, Mode: Cluster}, "refused", "", "this is not a Cluster"},
 		{"no database", Config{Addrs: []string{v.Addr}, DB: 77}, "refused", "", "check redis.db"},
+		{"no sentinel", Config{Addrs: []string{v.Addr}, Master: "main"}, "refused", "", "this is no Sentinel"},
 		{"two addresses", Config{Addrs: []string{v.Addr, s.Addr}}, "refused", "not in a Cluster", ""},
 		{"redis", Config{Addrs: []string{s.Addr}, Password: "s3cret"}, "note", "Redis ", ""},
 		{"eviction", Config{Addrs: []string{s.Addr}, Password: "s3cret"}, "note", "noeviction", "allkeys-lru"},
+		{"evicts trust", Config{Addrs: []string{e.Addr}}, "warning", "volatile-ttl", "allkeys-lru"},
 		{"valkey", Config{Addrs: []string{v.Addr}}, "note", "Valkey ", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			findings := open(t, c.cfg).Preflight(ctx)
+			for _, f := range findings { // one piece of advice, once
+				if n := strings.Count(f.String(), "check redis."); n > 1 {
+					t.Error(f)
+				}
+			}
 			wantFinding(t, findings, c.severity, c.problem, c.fix)
 			if c.severity == "note" {
 				noRefusal(t, findings)
@@ -100,14 +111,22 @@ func TestGrants(t *testing.T) {
 			for g := range strings.FieldsSeq(grants) {
 				allowed = append(allowed, g)
 			}
+			if c.name == "cluster" {
+				for g := range strings.FieldsSeq(clusterGrants) {
+					allowed = append(allowed, g)
+				}
+			}
 			user("enough", allowed...)
 			user("nounlink", append(allowed, "-unlink")...)
 			user("noscan", append(allowed, "-scan")...)
 			user("nohset", append(allowed, "-hset")...)
 			user("noset", append(allowed, "-set")...)
-			for _, cmd := range []string{"ping", "get", "pttl", "eval"} {
+			probed := []string{"ping", "info", "get", "pttl", "eval", "hgetall"}
+			replaying := []string{"hget", "mget", "exists"}
+			for _, cmd := range slices.Concat(probed, replaying) {
 				user("no"+cmd, append(allowed, "-"+cmd)...)
 			}
+			user("nothing", append(allowed, "-@all", "+info", "+cluster|slots", "+cluster|nodes")...)
 			user("onlyitems", append(allowed, "resetkeys", "~item:*")...)
 			user("items", append(allowed, "resetkeys", "~item:*", "~doubletap:*")...)
 			as := func(name string) *Redis { return open(t, Config{Addrs: c.addrs, Username: name, Password: "pw"}) }
@@ -127,9 +146,19 @@ func TestGrants(t *testing.T) {
 			}
 			wantFinding(t, as("nohset").Preflight(ctx), "refused", "'hset'", "+hset")
 			wantFinding(t, as("noset").Preflight(ctx), "refused", "'set'", "+set")
-			for _, cmd := range []string{"ping", "get", "pttl", "eval"} {
+			for _, cmd := range probed {
 				wantFinding(t, as("no"+cmd).Preflight(ctx), "refused", "'"+cmd+"'", "+"+cmd)
 			}
+			for _, cmd := range replaying {
+				severity := "refused"
+				if cmd == "exists" {
+					severity = "warning"
+				}
+				wantFinding(t, as("no"+cmd).PreflightReplay(ctx), severity, "'"+cmd+"'", "+"+cmd)
+				noRefusal(t, as("no"+cmd).Preflight(ctx))
+			}
+			wantFinding(t, as("nothing").Preflight(ctx), "refused", "the user may not: UNLINK, PING, SCAN, SET, HSET, HGETALL, GET, PTTL, EVAL", "")
+			wantFinding(t, as("nothing").Preflight(ctx), "warning", "the user may not: HGET, MGET", "")
 			wantFinding(t, as("onlyitems").Preflight(ctx), "refused", "access a key", "ACL SETUSER <user>")
 			for _, name := range []string{"enough", "items"} {
 				if err := postOnce(ctx, as(name), pipeline.Watermark{Source: "shop"}, time.Second); err != nil {
@@ -140,14 +169,47 @@ func TestGrants(t *testing.T) {
 			if n, err := c.admin.Exists(ctx, written...).Result(); n != 0 || err != nil {
 				t.Errorf("the preflight wrote: %d, %v", n, err)
 			}
-			noRefusal(t, as("items").Preflight(ctx))
-			if err := as("items").Delete(ctx, []string{"item:1"}); err != nil {
+			r = as("items")
+			for _, f := range r.PreflightReplay(ctx) {
+				if f.Severity != pipeline.Note {
+					t.Error(f)
+				}
+			}
+			if err := errors.Join(set(ctx, c.admin, "item:2"), r.Delete(ctx, []string{"item:1"})); err != nil {
+				t.Error(err)
+			}
+			if n, err := r.DeletePatterns(ctx, []string{"item:*"}); n != 1 || err != nil {
+				t.Error(n, err)
+			}
+			conn, err := r.Conn(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = watermark.ReadTrust(ctx, conn, "shop")
+			_, err2 := watermark.Read(ctx, conn, "shop")
+			if err := errors.Join(err, err2, conn.Exists(ctx, "item:1").Err()); err != nil {
 				t.Error(err)
 			}
 			if err := as("items").Delete(ctx, []string{"item:1", "user:1"}); err == nil || !strings.Contains(err.Error(), "NOPERM") {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestGrantsAreDocumented: operators copy them from there.
+func TestGrantsAreDocumented(t *testing.T) {
+	for _, name := range []string{"operations", "configuration"} {
+		text, err := os.ReadFile("../docs/" + name + ".md")
+		if err != nil {
+			t.Fatal(err)
+		}
+		doc := strings.ReplaceAll(string(text), `\|`, "|") // in a table
+		for _, list := range []string{grants, clusterGrants} {
+			if !strings.Contains(doc, "`"+list+"`") {
+				t.Errorf("docs/%s.md lacks `%s`", name, list)
+			}
+		}
 	}
 }
 
