@@ -2,9 +2,9 @@ package pipeline
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 )
@@ -29,21 +29,13 @@ type OtherSchemaInfo struct {
 	For       time.Duration // at most
 }
 
-// otherSchema begins the reason of a dead letter; see DeadLetter.OtherSchema.
-const otherSchema = "made for another key schema: "
-
-// OtherSchema says that the record was made for another key schema than the one of
-// the invalidator that handled it: keys that its own schema makes of it may not have
-// been deleted.
-func (d *DeadLetter) OtherSchema() bool { return strings.HasPrefix(d.Reason, otherSchema) }
-
 // doubt says why an event cannot be turned into keys by the schema with a hash, ""
 // where it can. Keys that come as such need no schema.
 func (e *Event) doubt(hash string) string {
 	if e.KeysBy == "" || e.KeysBy == hash || len(e.Tables)+len(e.Scopes) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%sits keys are those of %s, and this invalidator has %s", otherSchema, e.KeysBy, hash)
+	return fmt.Sprintf("made for another key schema: its keys are those of %s, and this invalidator has %s", e.KeysBy, hash)
 }
 
 // others remembers until when records for other schemas are held back, for all
@@ -89,11 +81,11 @@ func (w *worker) ours(ctx context.Context, from int64, f Fetch) (Fetch, error) {
 	}
 	second := from < w.backlog.first()
 	for i, m := range f.Messages {
-		e := w.other(m.Data)
-		if e == nil || second && (m.Offset >= w.taken || w.again.skips(m.Offset, e.GTID)) {
+		e, doubt := w.other(m.Data)
+		if doubt == "" || second && (m.Offset >= w.taken || w.again.skips(m.Offset, e.GTID)) {
 			continue
 		}
-		if until := w.others.until(e.KeysBy, w.holdOthers()); time.Now().Before(until) {
+		if until := w.heldUntil(e); time.Now().Before(until) {
 			if i > 0 {
 				f.Messages, f.Next = f.Messages[:i], m.Offset
 				return f, nil
@@ -103,9 +95,9 @@ func (w *worker) ours(ctx context.Context, from int64, f Fetch) (Fetch, error) {
 			}
 		}
 		if second {
-			p, doubt := &plan{}, e.doubt(w.Schema.Hash())
-			newPlanner(w.Schema, w.lanes, nil).tables(p, e, doubt)
-			p.letter(w.p.Name(), m, doubt)
+			pl, p := newPlanner(w.Schema, w.lanes, nil), &plan{}
+			pl.tables(p, e, doubt)
+			pl.letter(p, w.p.Name(), m, doubt)
 			if err := w.report(ctx, p); err != nil {
 				return f, err
 			}
@@ -114,18 +106,19 @@ func (w *worker) ours(ctx context.Context, from int64, f Fetch) (Fetch, error) {
 	return f, nil
 }
 
-// other returns a record's event where that is for another schema; nil where not. A
-// record of a replay has the hash near its beginning, so that most are not decoded
-// for it.
-func (w *worker) other(data []byte) *Event {
+// other returns a record's event, and why it may be for another schema; "" where it
+// is not. One that cannot be decoded is of a newer release, and comes as an empty
+// event. A record of a replay has the hash near its beginning, so that most are not
+// decoded for it.
+func (w *worker) other(data []byte) (e *Event, doubt string) {
 	if bytes.Contains(data, w.keysBy) {
-		return nil
+		return nil, ""
 	}
 	e, err := DecodeEvent(data)
-	if err != nil || e.doubt(w.Schema.Hash()) == "" {
-		return nil
+	if err != nil {
+		return &Event{}, err.Error()
 	}
-	return e
+	return e, e.doubt(w.Schema.Hash())
 }
 
 // keysByField is how a record says by which schema its keys are to be made. A text
@@ -142,9 +135,11 @@ func (w *worker) holdBack(ctx context.Context, hash string, until time.Time) err
 	return sleep(ctx, time.Until(until))
 }
 
-func (inv *Invalidator) holdOthers() time.Duration {
-	if inv.HoldOthers == 0 {
-		return holdOthers
+// heldUntil says until when an event for another schema is held back. One that
+// cannot be decoded is not: who would understand it is not known.
+func (inv *Invalidator) heldUntil(e *Event) (t time.Time) {
+	if e.KeysBy == "" {
+		return t
 	}
-	return inv.HoldOthers
+	return inv.others.until(e.KeysBy, cmp.Or(inv.HoldOthers, holdOthers))
 }

@@ -67,7 +67,7 @@ func (m *mixed) wantLetters(offsets ...int64) {
 	var got []int64
 	for _, l := range m.log.Dead() {
 		got = append(got, l.Offset)
-		if !l.OtherSchema() || !strings.Contains(l.Reason, m.mine.Hash()) || !strings.Contains(l.Reason, m.theirs.Hash()) {
+		if l.Schema != m.mine.Hash() || !strings.Contains(l.Reason, m.mine.Hash()) || !strings.Contains(l.Reason, m.theirs.Hash()) {
 			m.t.Errorf("dead letter of %d: %s", l.Offset, l.Reason)
 		}
 	}
@@ -187,6 +187,29 @@ func TestOtherSchemaOwesTheSecond(t *testing.T) {
 			t.Errorf("over-invalidated %+v", m.over)
 		}
 		m.wantCursors(3, 3)
+		stopped(t, stop)
+	})
+}
+
+// What nobody here can decode is told with the schema by which everything was
+// deleted, by each process that had a pass over it: it may have been for another one.
+func TestOtherSchemaOfWhatIsNotDecoded(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newMixed(t)
+		m.log.Append(0, []byte(`{"v":2}`))
+		stop := m.as(m.theirs)
+		m.after(5 * time.Second)
+		stopped(t, stop)
+		stop = m.start()
+		m.after(time.Minute)
+		m.wantCursors(1, 1)
+		var by []string
+		for _, l := range m.log.Dead() {
+			by = append(by, l.Schema)
+		}
+		if !slices.Equal(by, []string{m.theirs.Hash(), m.mine.Hash()}) || len(m.held) != 0 {
+			t.Errorf("dead letters by %q, held back %+v", by, m.held)
+		}
 		stopped(t, stop)
 	})
 }

@@ -128,7 +128,7 @@ func (pl *planner) plan(partition string, msgs []Message) *plan {
 	for _, m := range msgs {
 		e, err := DecodeEvent(m.Data)
 		if err != nil {
-			p.letter(partition, m, err.Error())
+			pl.letter(p, partition, m, err.Error())
 			pl.scope(p, Everything, err.Error())
 			p.committed = append(p.committed, time.Time{})
 			p.events++
@@ -147,7 +147,7 @@ func (pl *planner) plan(partition string, msgs []Message) *plan {
 		pl.compare(e.Schema)
 		pl.name(p, e)
 		if reason := pl.event(p, e); reason != "" {
-			p.letter(partition, m, reason)
+			pl.letter(p, partition, m, reason)
 		}
 	}
 	return pl.finish(p)
@@ -196,8 +196,8 @@ func (pl *planner) everything(reason string) *plan {
 	return pl.finish(p)
 }
 
-func (p *plan) letter(partition string, m Message, reason string) {
-	p.letters = append(p.letters, DeadLetter{Partition: partition, Offset: m.Offset, Reason: reason, Data: m.Data})
+func (pl *planner) letter(p *plan, partition string, m Message, reason string) {
+	p.letters = append(p.letters, DeadLetter{Partition: partition, Offset: m.Offset, Reason: reason, Data: m.Data, Schema: pl.schema.Hash()})
 }
 
 // compare tells when events were published with another schema: their columns

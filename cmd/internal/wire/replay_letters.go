@@ -20,6 +20,7 @@ import (
 type letters struct {
 	topic  pipeline.History // the one of replays
 	name   string           // of the topic
+	schema string           // by which the replay's keys are to be made
 	path   string
 	before int64 // in the state by processes before this one
 	stored lettersStored
@@ -41,8 +42,9 @@ type lettersStored struct {
 // lettersSeen is what dead letters say of a replay.
 type lettersSeen struct {
 	All int64 `json:"all"`
-	// Other is of how many records invalidators with another key schema could not
-	// make the keys, and Reasons are the first few they gave.
+	// Other is how many records were handled by invalidators with another key schema
+	// than the replay's, which could not make its keys; Reasons are the first few
+	// that they gave.
 	Other   int64    `json:"other_schema"`
 	Reasons []string `json:"reasons,omitempty"`
 }
@@ -60,7 +62,7 @@ func readLetters(state *replay.State) (stored lettersStored, ok bool) {
 
 // newLetters begins to count, or goes on. It is called before anything is published.
 func newLetters(ctx context.Context, topic pipeline.History, name string, state *replay.State) (l *letters, err error) {
-	l = &letters{topic: topic, name: name, path: filepath.Join(state.Dir(), lettersFile), before: state.Counts().DeadLetters}
+	l = &letters{topic: topic, name: name, schema: state.Job().Schema, path: filepath.Join(state.Dir(), lettersFile), before: state.Counts().DeadLetters}
 	var ok bool
 	if l.stored, ok = readLetters(state); ok {
 		return l, nil
@@ -112,7 +114,7 @@ func (l *letters) look(ctx context.Context) error {
 		}
 		at := place{d.Partition, d.Offset}
 		seen[part{at, d.Reason}] = true
-		if d.OtherSchema() {
+		if d.Schema != "" && d.Schema != l.schema {
 			others[at] = true
 			if len(found.Reasons) < maxReasons && !slices.Contains(found.Reasons, d.Reason) {
 				found.Reasons = append(found.Reasons, d.Reason)

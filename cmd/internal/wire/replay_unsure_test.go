@@ -14,7 +14,6 @@ import (
 	"github.com/doubletap-cdc/doubletap/replay"
 )
 
-// otherReason is one that pipeline.DeadLetter.OtherSchema knows.
 const otherReason = "made for another key schema: its keys are those of a, and this invalidator has b"
 
 // TestUnsure: records that an invalidator with another schema could not turn into
@@ -40,11 +39,12 @@ func TestUnsure(t *testing.T) {
 	}
 	conclude := func() (s replay.Summary, err error) { return s, r.conclude(t.Context(), &s, begin()) }
 	d.all = []pipeline.DeadLetter{
-		{Partition: "shop.replay/0", Offset: 4, Reason: otherReason}, // of a replay before
-		{Partition: "shop.replay/0", Offset: 6, Reason: "rule item: no column id"},
-		{Partition: "shop.replay/0", Offset: 7, Reason: otherReason},
-		{Partition: "shop.replay/0", Offset: 7, Reason: otherReason + "b"},
-		{Partition: "shop.replay/0", Offset: 8, Reason: otherReason},
+		{Partition: "shop.replay/0", Offset: 4, Reason: otherReason, Schema: "b"}, // of a replay before
+		{Partition: "shop.replay/0", Offset: 5, Reason: "of an older release"},
+		{Partition: "shop.replay/0", Offset: 6, Reason: "rule item: no column id", Schema: "a"},
+		{Partition: "shop.replay/0", Offset: 7, Reason: otherReason, Schema: "b"},
+		{Partition: "shop.replay/0", Offset: 7, Reason: otherReason + "c", Schema: "c"},
+		{Partition: "shop.replay/0", Offset: 8, Reason: "version 2, want 1", Schema: "b"}, // and so not known to be for another schema
 	}
 	begin()
 	if err := r.ended(); err != nil {
@@ -52,7 +52,7 @@ func TestUnsure(t *testing.T) {
 	}
 
 	s, err := conclude()
-	if s.Result != unsure || s.OtherSchema != 2 || s.DeadLetters != 4 || s.Error == "" {
+	if s.Result != unsure || s.OtherSchema != 2 || s.DeadLetters != 5 || s.Error == "" {
 		t.Errorf("%+v", s)
 	}
 	for _, err := range []error{err, r.ended()} {
