@@ -103,10 +103,11 @@ type plans struct {
 	schema  *keys.Schema
 	mariadb bool
 	byID    map[uint64]*plan
+	older   map[uint64]*plan // those from before byID was full: some are of the statement at hand
 	names   func(*plan, *tableMap) error // finds column names that the binlog lacks; may be nil
 }
 
-// maxPlans bounds the memory that tables with many ids take.
+// maxPlans bounds the memory that tables with many ids take, twice.
 const maxPlans = 4096
 
 func (ps *plans) tableMap(body []byte) error {
@@ -114,7 +115,7 @@ func (ps *plans) tableMap(body []byte) error {
 		return errTruncated
 	}
 	id := littleEndian(body[:6])
-	if p, ok := ps.byID[id]; ok && bytes.Equal(p.body, body) {
+	if p, ok := ps.find(id); ok && bytes.Equal(p.body, body) {
 		return nil
 	}
 	id, p, err := newPlan(ps.schema, body, ps.mariadb)
@@ -124,9 +125,24 @@ func (ps *plans) tableMap(body []byte) error {
 	if err != nil {
 		return err
 	}
+	ps.keep(id, p)
+	return nil
+}
+
+func (ps *plans) keep(id uint64, p *plan) {
 	if ps.byID == nil || len(ps.byID) >= maxPlans {
-		ps.byID = map[uint64]*plan{}
+		ps.byID, ps.older = map[uint64]*plan{}, ps.byID
 	}
 	ps.byID[id] = p
-	return nil
+}
+
+func (ps *plans) find(id uint64) (*plan, bool) {
+	if p, ok := ps.byID[id]; ok {
+		return p, true
+	}
+	p, ok := ps.older[id]
+	if ok {
+		ps.keep(id, p)
+	}
+	return p, ok
 }

@@ -58,7 +58,7 @@ func parseRowsEvent(kind rowsKind, body []byte, ps *plans) (rowsEvent, error) {
 	if c.bad {
 		return e, errTruncated
 	}
-	p, ok := ps.byID[id]
+	p, ok := ps.find(id)
 	if !ok {
 		if id == noTable {
 			return e, nil
