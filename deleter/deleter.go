@@ -143,8 +143,8 @@ const (
 )
 
 // Delete implements pipeline.Deleter. It returns as soon as ctx ends; what was
-// sent by then may still be carried out. The error says how many keys are not
-// known to be deleted, and the first reason.
+// sent by then may still be carried out. What fails holds up nothing else. The
+// errors say how many keys are not known to be deleted, and the first reason.
 func (r *Redis) Delete(ctx context.Context, keys []string) error {
 	keys = r.withoutProtected(keys)
 	if len(keys) == 0 {
@@ -154,13 +154,19 @@ func (r *Redis) Delete(ctx context.Context, keys []string) error {
 	if err != nil {
 		return err
 	}
+	var failed []error
 	for trip := range slices.Chunk(keys, keysPerTrip) {
 		if _, err := r.unlink(ctx, c, trip); err != nil {
-			r.lookAgain(ctx, c)
-			return err
+			failed = append(failed, err)
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
-	return nil
+	if len(failed) > 0 {
+		r.lookAgain(ctx, c)
+	}
+	return errors.Join(failed...)
 }
 
 // lookAgain has go-redis read the slot map, in the background: a pipeline that
