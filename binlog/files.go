@@ -17,6 +17,9 @@ type FilesConfig struct {
 	// there is asked for column names that the files lack; nothing else is.
 	Config
 	Paths []string // files, and folders that hold those of one server
+	// Earlier may be nil. What it found in a file that has not changed since is not
+	// looked for again.
+	Earlier *Files
 }
 
 // Files reads binlog files as MySQL and MariaDB write them, such as copies in
@@ -32,6 +35,7 @@ type Files struct {
 
 	looking sync.Mutex
 	have    *inventory
+	earlier map[string]lookedAt // by path
 }
 
 var _ pipeline.Source = (*Files)(nil)
@@ -47,7 +51,7 @@ func NewFiles(cfg FilesConfig) (*Files, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Files{files: found, names: columnNames{cfg: cfg.Config}}
+	f := &Files{files: found, names: columnNames{cfg: cfg.Config}, earlier: cfg.Earlier.found()}
 	f.history = history{cfg: cfg.Config, srv: found[0].server}
 	for _, file := range found[1:] {
 		if file.server.Flavor != f.srv.Flavor {

@@ -24,6 +24,8 @@ type binlogFile struct {
 	path     string
 	base     string // its name without the number
 	number   uint64
+	size     int64 // when its beginning was read, as is the time it was written to
+	modified time.Time
 	begun    time.Time
 	server   Server // Flavor and Version only
 	before   gtid.Set
@@ -134,6 +136,7 @@ func newBinlogFile(path string) (binlogFile, error) {
 		return f, err
 	}
 	defer r.close()
+	f.size, f.modified = r.size, r.modified
 	var format replication.FormatDescriptionEvent
 	h, body, err := r.next(true)
 	if err != nil || h.EventType != replication.FORMAT_DESCRIPTION_EVENT {

@@ -29,6 +29,35 @@ type contents struct {
 	cut    string    // where it is cut off; "" if it is whole
 }
 
+// lookedAt is what was found in a file, and the file as it was then.
+type lookedAt struct {
+	file binlogFile
+	contents
+}
+
+// found returns what was found, by path.
+func (f *Files) found() map[string]lookedAt {
+	if f == nil {
+		return nil
+	}
+	f.looking.Lock()
+	defer f.looking.Unlock()
+	if f.have == nil {
+		return nil
+	}
+	all := make(map[string]lookedAt, len(f.files))
+	for i, file := range f.files {
+		all[file.path] = lookedAt{file, f.have.files[i]}
+	}
+	return all
+}
+
+// same says that a file has not changed: one that is still written to grows, and
+// another one in its place has another time, or another history before it.
+func (f *binlogFile) same(g *binlogFile) bool {
+	return f.size == g.size && f.modified.Equal(g.modified) && f.begun.Equal(g.begun) && f.server == g.server && f.before.String() == g.before.String()
+}
+
 // written is the newest sequence number of each server in each domain of MariaDB,
 // by "domain-server". A set has the newest of a domain only, but servers that write
 // to one domain beside each other need not count on from one another.
@@ -69,7 +98,9 @@ func (f *Files) scan(ctx context.Context) (*inventory, error) {
 	var cuts []string
 	for i, file := range f.files {
 		var err error
-		if have.files[i], err = file.transactions(ctx, f.cfg); err != nil {
+		if old, ok := f.earlier[file.path]; ok && old.file.same(&file) {
+			have.files[i] = old.contents
+		} else if have.files[i], err = file.transactions(ctx, f.cfg); err != nil {
 			return nil, err
 		}
 		if cut := have.files[i].cut; cut != "" {

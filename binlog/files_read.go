@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/go-mysql-org/go-mysql/replication"
 
@@ -25,7 +26,8 @@ var errCutOff = errors.New("is cut off")
 type fileReader struct {
 	f        *os.File
 	r        *bufio.Reader
-	at, size int64 // where the next event begins; the file's size when it was opened
+	at, size int64     // where the next event begins; the file's size when it was opened
+	modified time.Time // then
 	checksum bool
 	buf      payloadReader // for its buffer
 }
@@ -46,7 +48,7 @@ func openFile(file binlogFile) (*fileReader, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &fileReader{f: f, r: bufio.NewReaderSize(f, 64<<10), at: start, size: info.Size(), checksum: file.checksum}, nil
+	return &fileReader{f: f, r: bufio.NewReaderSize(f, 64<<10), at: start, size: info.Size(), modified: info.ModTime(), checksum: file.checksum}, nil
 }
 
 func (r *fileReader) close() { _ = r.f.Close() }

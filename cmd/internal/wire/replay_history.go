@@ -204,10 +204,11 @@ func (s *sources) openFiles(spec history.BinlogSpec) (replay.Source, error) {
 		return nil, err
 	}
 	cfg.Schema = s.reading
-	files, err := binlog.NewFiles(binlog.FilesConfig{Config: cfg, Paths: spec.Files})
+	files, err := binlog.NewFiles(binlog.FilesConfig{Config: cfg, Paths: spec.Files, Earlier: s.files})
 	if err != nil {
 		return nil, err
 	}
+	s.files = files
 	return history.OpenBinlog(history.BinlogDeps{
 		Source: files, Since: files.Since, Notes: files.Notes, Holes: files.Holes, InOrder: files.InOrder, Name: cfg.Name, Schema: s.app.Schema.Hash(), Logger: s.app.Log,
 	}, spec)

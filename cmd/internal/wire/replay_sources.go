@@ -25,6 +25,7 @@ type sources struct {
 	// reading names the columns of both schemas.
 	reading *keys.Schema
 	log     pipeline.History // the live one, once it is open
+	files   *binlog.Files    // as last opened: the plan has read through them
 	alone   bool             // it was opened as a folder that nobody else can open meanwhile
 	closers []func()
 	// patience is for how long the process that has a folder open is asked for it.
