@@ -251,3 +251,22 @@ func TestConfiguration(t *testing.T) {
 		}
 	}
 }
+
+// TestProxy: the example asks each invalidator that it knows, about each replica,
+// and falls back to a server that it asks nobody about.
+func TestProxy(t *testing.T) {
+	text := string(read(t, "deploy/haproxy.cfg"))
+	asked := regexp.MustCompile(`(?m)^    http-check connect addr 127\.0\.0\.1 port (\d+)\n    http-check send meth GET uri-lf /readers\?name=%\[srv_name\]\n    http-check expect status 200$`).FindAllStringSubmatch(text, -1)
+	bound := regexp.MustCompile(`(?m)^listen (invalidator\d)\n    mode http\n    bind 127\.0\.0\.1:(\d+)$`).FindAllStringSubmatch(text, -1)
+	if len(asked) != 2 || len(bound) != 2 || asked[0][1] != bound[0][2] || asked[1][1] != bound[1][2] {
+		t.Errorf("asked on %q, listening on %q", asked, bound)
+	}
+	for i, b := range bound {
+		if other := bound[1-i][1]; !strings.Contains(text, "http-request return status 200 if { nbsrv eq 0 } { nbsrv("+other+") gt 0 }\n    server "+b[1]+" ") {
+			t.Errorf("%s has a vote when it is gone, or %s has none", b[1], other)
+		}
+	}
+	if !regexp.MustCompile(`(?m)^    server \S+ \S+ backup no-check$`).MatchString(text) {
+		t.Error("nothing to read from when no replica may serve")
+	}
+}
