@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -61,16 +62,17 @@ func (w *world) source() pipeline.Source {
 	return named{w.src}
 }
 
-// fleet are the readers of a world: one that follows at once, and one that
-// lags, stops, and is replaced by an older copy.
+// fleet are the readers of a world: one that follows at once, and two that lag,
+// stop, and are replaced by an older copy.
 type fleet struct {
-	source, near, far *pipelinetest.Server
-	maxWait           time.Duration
+	source, near *pipelinetest.Server
+	wild         []*pipelinetest.Server
+	until        map[string]time.Time // for how long a wild one goes on as it does
+	maxWait      time.Duration
 
 	mu        sync.Mutex
 	shows     map[string]int // by reader
 	past      map[string][]change
-	until     time.Time // the far one stands still
 	copies    int
 	committed int
 	copied    time.Time
@@ -84,17 +86,25 @@ type change struct {
 
 func newFleet() *fleet {
 	f := &fleet{
-		source: pipelinetest.NewServer("source", ""), near: pipelinetest.NewServer("near", ""), far: pipelinetest.NewServer("far", ""),
-		maxWait: 4 * time.Second, shows: map[string]int{}, past: map[string][]change{},
+		source: pipelinetest.NewServer("source", ""), near: pipelinetest.NewServer("near", ""),
+		wild:    []*pipelinetest.Server{pipelinetest.NewServer("far", ""), pipelinetest.NewServer("other", "")},
+		maxWait: 4 * time.Second, until: map[string]time.Time{}, shows: map[string]int{}, past: map[string][]change{},
 	}
-	f.show(f.near, 0)
-	f.show(f.far, 0)
+	for _, s := range f.all() {
+		f.show(s, 0)
+	}
 	return f
 }
 
+func (f *fleet) all() []*pipelinetest.Server { return append(slices.Clone(f.wild), f.near) }
+
 // watch returns what a process watches.
 func (f *fleet) watch() *pipeline.Readers {
-	return &pipeline.Readers{Source: f.source, Servers: []pipeline.Reader{f.near, f.far}, MaxWait: f.maxWait}
+	r := &pipeline.Readers{Source: f.source, MaxWait: f.maxWait}
+	for _, s := range f.all() {
+		r.Servers = append(r.Servers, s)
+	}
+	return r
 }
 
 func (f *fleet) show(s *pipelinetest.Server, n int) {
@@ -119,39 +129,46 @@ func (f *fleet) step(r *rand.Rand, n int, end bool) {
 		f.source.Admit(before)
 		f.near.Admit(before)
 	}
-	if time.Now().Before(f.until) {
+	for _, s := range f.wild {
+		f.move(r, s, n, end)
+	}
+}
+
+// move lets a wild one do something.
+func (f *fleet) move(r *rand.Rand, s *pipelinetest.Server, n int, end bool) {
+	if time.Now().Before(f.until[s.Name()]) {
 		return
 	}
-	f.far.Down(false)
-	have := f.shows["far"]
+	s.Down(false)
+	have := f.shows[s.Name()]
 	switch luck := r.IntN(100); {
 	case luck < 40 && have < n:
-		f.show(f.far, have+1+r.IntN(n-have))
+		f.show(s, have+1+r.IntN(n-have))
 	case end || luck < 97:
 	case luck == 97: // stops
-		f.until = time.Now().Add(time.Duration(r.IntN(8000)) * time.Millisecond)
+		f.until[s.Name()] = time.Now().Add(time.Duration(r.IntN(8000)) * time.Millisecond)
 	case luck == 98: // does not answer
-		f.far.Down(true)
-		f.until = time.Now().Add(time.Duration(r.IntN(8000)) * time.Millisecond)
+		s.Down(true)
+		f.until[s.Name()] = time.Now().Add(time.Duration(r.IntN(8000)) * time.Millisecond)
 	default: // an older copy takes its place
-		f.restore(r)
+		f.restore(r, s)
 	}
 }
 
 // seenAsItIs is long enough for a process to see a reader as it is.
 const seenAsItIs = 1100 * time.Millisecond
 
-// restore lets an older copy take the far one's place, under another identity or
+// restore lets an older copy take the place of one, under another identity or
 // under the same.
-func (f *fleet) restore(r *rand.Rand) {
+func (f *fleet) restore(r *rand.Rand, s *pipelinetest.Server) {
 	f.copied = time.Now()
-	f.far.Down(false)
+	s.Down(false)
 	if r.IntN(2) == 0 {
 		f.copies++
-		f.far.Become(fmt.Sprintf("far-%d", f.copies))
+		s.Become(fmt.Sprintf("%s-%d", s.Name(), f.copies))
 	}
-	f.show(f.far, r.IntN(f.shows["far"]+1))
-	f.until = time.Now().Add(seenAsItIs)
+	f.show(s, r.IntN(f.shows[s.Name()]+1))
+	f.until[s.Name()] = time.Now().Add(seenAsItIs)
 }
 
 // died lets readers go on when a process has died: the next one must see an
@@ -159,11 +176,13 @@ func (f *fleet) restore(r *rand.Rand) {
 func (f *fleet) died(r *rand.Rand) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	switch {
-	case r.IntN(3) == 0:
-		f.restore(r)
-	case time.Now().Before(f.until):
-		f.until = time.Now().Add(seenAsItIs)
+	for _, x := range f.wild {
+		switch {
+		case r.IntN(3) == 0:
+			f.restore(r, x)
+		case time.Now().Before(f.until[x.Name()]):
+			f.until[x.Name()] = time.Now().Add(seenAsItIs)
+		}
 	}
 }
 
@@ -171,7 +190,12 @@ func (f *fleet) died(r *rand.Rand) {
 func (f *fleet) settled(n int) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.shows["near"] == n && f.shows["far"] == n && time.Since(f.copied) > 3*time.Second
+	for _, s := range f.all() {
+		if f.shows[s.Name()] != n {
+			return false
+		}
+	}
+	return time.Since(f.copied) > 3*time.Second
 }
 
 // since returns from when on a reader has shown a transaction without a break,
