@@ -110,7 +110,12 @@ const (
 
 // connection explains why there is no connection to the source.
 func (p *preflight) connection(err error) {
-	p.refuse("connection", err.Error(), connectFix(err, p.cfg.User, "source", "REPLICATION SLAVE, REPLICATION CLIENT, SELECT"))
+	p.refuse("connection", err.Error(), ConnectFix(err, p.cfg.User))
+}
+
+// ConnectFix says what to do about an error of connecting to the source as user.
+func ConnectFix(err error, user string) string {
+	return connectFix(err, user, "source", "REPLICATION SLAVE, REPLICATION CLIENT, SELECT")
 }
 
 // connectFix says what to do about an error of dial. settings is the section of

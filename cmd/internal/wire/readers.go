@@ -103,21 +103,28 @@ func (a *App) readerPage(ctx context.Context) ([]admin.Reader, bool) {
 // checkLag looks whether the source can be asked how far it is. An invalidator
 // that reads its events from Kafka does its work without that.
 func (a *App) checkLag(ctx context.Context) []pipeline.Finding {
+	if err := a.askSource(ctx); err != nil {
+		c := a.Config.Source
+		return []pipeline.Finding{{
+			Severity: pipeline.Warning, Check: "source",
+			Problem: fmt.Sprintf("%s does not say what it shows: %v; deletes are made, but until it does applications are told not to trust the cache, because nobody knows how late the deletes are", c.Addr, err),
+			Fix:     binlog.ConnectFix(err, c.User),
+		}}
+	}
+	return nil
+}
+
+// askSource asks the source once what it shows.
+func (a *App) askSource(ctx context.Context) error {
 	cfg, err := a.binlogConfig()
 	if err != nil {
-		return refuse("source", err)
+		return err
 	}
 	const patience = 5 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	source := binlog.NewReader(cfg, cfg.Addr, "")
 	defer source.Close()
-	if _, err := source.Ask(ctx); err != nil {
-		return []pipeline.Finding{{
-			Severity: pipeline.Warning, Check: "source",
-			Problem: fmt.Sprintf("%s does not say what it shows: %v; deletes are made, but until it does applications are told not to trust the cache, because nobody knows how late the deletes are", cfg.Addr, err),
-			Fix:     "let this machine connect to it, with source.user",
-		}}
-	}
-	return nil
+	_, err = source.Ask(ctx)
+	return err
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/doubletap-cdc/doubletap/binlog"
 	"github.com/doubletap-cdc/doubletap/pipeline"
 	"github.com/doubletap-cdc/doubletap/replay"
 	"github.com/doubletap-cdc/doubletap/replay/history"
@@ -24,7 +25,7 @@ func (r *replaying) preflight(ctx context.Context) error {
 	r.redis = redis
 	r.onClose(func() { _ = redis.Close() })
 	a.redis.Store(redis)
-	findings := redis.Preflight(ctx)
+	findings := redis.PreflightReplay(ctx)
 	if a.Config.Log.Kafka != nil && (r.args.Target == targetTopic || r.args.Verb == verbLog || r.args.Verb == verbDead) {
 		findings = append(findings, a.checkKafka(ctx, false)...)
 	}
@@ -48,7 +49,9 @@ func (r *replaying) preflight(ctx context.Context) error {
 	if len(problems) > 0 {
 		return problems
 	}
-	r.live = r.lookAtLive(ctx)
+	if r.live, err = r.lookAtLive(ctx); err != nil {
+		return err
+	}
 	listed := r.args.Verb == verbKeys && r.args.Table == "" // cache keys, which no schema makes
 	if r.args.Target == targetTopic && !r.args.DryRun && !listed {
 		return r.agree(ctx)
@@ -60,14 +63,19 @@ func (r *replaying) preflight(ctx context.Context) error {
 // to know when second deletes are due.
 func (r *replaying) checkSource(ctx context.Context) []pipeline.Finding {
 	needed := r.args.Verb == verbBinlog && len(r.args.Files) == 0 || r.args.Verb == verbTable || r.args.Verb == verbKeys
-	findings := r.app.checkLag(ctx)
-	for i := range findings {
-		f := &findings[i]
-		if needed && f.Severity == pipeline.Warning {
-			f.Severity, f.Problem = pipeline.Refusal, "the source must answer for replay "+r.args.Verb+": "+f.Problem
-		}
+	err := r.app.askSource(ctx)
+	if err == nil {
+		return nil
 	}
-	return findings
+	cfg := r.app.Config.Source
+	f := pipeline.Finding{
+		Severity: pipeline.Warning, Check: "source", Fix: binlog.ConnectFix(err, cfg.User),
+		Problem: fmt.Sprintf("%s does not say what it shows, so nobody knows how late live deletes are: %v", cfg.Addr, err),
+	}
+	if needed {
+		f.Severity, f.Problem = pipeline.Refusal, fmt.Sprintf("%s must answer for replay %s: %v", cfg.Addr, r.args.Verb, err)
+	}
+	return []pipeline.Finding{f}
 }
 
 // begin plans a new replay, asks, and makes its state.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/doubletap-cdc/doubletap/deleter"
 	"github.com/doubletap-cdc/doubletap/replay"
 	"github.com/doubletap-cdc/doubletap/replay/progress"
 )
@@ -49,14 +50,25 @@ func (r *replaying) dryRun(ctx context.Context) error {
 	defer done()
 	pace.Load = load
 	display := progress.New(r.stderr)
+	var unseen error // why the sample could not be looked for
+	cached := func(ctx context.Context, names []string) (n int, err error) {
+		if n, err = r.cached(ctx, names); deleter.Forbidden(err) {
+			unseen, err = err, nil // it is a detail: the rest is counted
+		}
+		return n, err
+	}
 	count := &replay.Count{
-		Source: source, Schema: r.app.Schema, Old: r.old, SweepOld: r.sweepOld(), Dir: dir, Rate: rate, Cached: r.cached, Pace: pace, Progress: display.Show,
+		Source: source, Schema: r.app.Schema, Old: r.old, SweepOld: r.sweepOld(), Dir: dir, Rate: rate, Cached: cached, Pace: pace, Progress: display.Show,
 	}
 	began := time.Now()
 	c, err := count.Do(ctx)
 	display.End()
 	if err != nil {
 		return err
+	}
+	if unseen != nil {
+		c.Sampled, c.Cached, c.Misses, c.MissesPerSecond = 0, 0, 0, 0
+		r.say("how many of the keys are in Redis is not known: %v: the user needs +exists on them", unseen)
 	}
 	r.sayCounted(c, rate, time.Since(began))
 	return r.writeSummary(struct {

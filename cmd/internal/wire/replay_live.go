@@ -21,25 +21,32 @@ type liveState struct {
 	invalidators []string
 }
 
-// lookAtLive asks once; who does not answer is not running.
-func (r *replaying) lookAtLive(ctx context.Context) *liveState {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+// lookAtLive asks once. Whoever says nothing is not running; that nobody could be
+// asked is an error, because it says nothing of the kind.
+func (r *replaying) lookAtLive(given context.Context) (*liveState, error) {
+	ctx, cancel := context.WithTimeout(given, 5*time.Second)
 	defer cancel()
 	var l liveState
-	l.invalidators, _ = r.invalidators(ctx)
+	var err error
+	if l.invalidators, err = r.invalidators(ctx); given.Err() != nil {
+		return nil, given.Err()
+	} else if err != nil {
+		return nil, problemsError{fmt.Sprintf("it is not known whether the pipeline runs, and with which key schema: %v", err)}
+	}
 	load, done, err := r.app.newLoad(r.redis)
 	if err != nil {
-		return &l
+		return nil, problemsError{err.Error()}
 	}
 	defer done()
-	l.lag, l.running, err = load.Live(ctx)
-	if err != nil {
+	// An error here is of a source that does not answer, which the preflight has
+	// said, or of a pipeline of which a part is silent: then it covers nothing.
+	if l.lag, l.running, err = load.Live(ctx); err != nil {
 		l.running = false
 	}
 	if l.running {
 		l.schema = r.app.liveSchema(ctx)
 	}
-	return &l
+	return &l, nil
 }
 
 // invalidators reads by which schemas keys are made now.
