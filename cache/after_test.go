@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -182,14 +183,16 @@ func testNotThere(t *testing.T, get getter) {
 	defer conn.Close()
 	late := fmt.Sprintf("%08x-71ca-11e1-9e33-c80aa9429562:1", rand.Uint32())
 	var wg sync.WaitGroup
+	var ended atomic.Bool
 	wg.Go(func() {
+		defer ended.Store(true)
 		v, err := get(c, t.Context(), seen(t, late), key, time.Minute, sh.name(7))
 		if err != nil || string(v.Data) != "late" {
 			t.Errorf("of what comes late: %q, %v", v.Data, err)
 		}
 	})
 	slots := c.slots[key.rule]
-	for polls, on := 0, false; polls < 4 && t.Context().Err() == nil; runtime.Gosched() { // attempts that begin and end, and between them nobody has a place
+	for polls, on := 0, false; polls < 4 && !ended.Load(); runtime.Gosched() { // attempts that begin and end, and between them nobody has a place
 		if was := on; was != (len(slots) > 0) {
 			on, polls = !was, polls+1
 		}

@@ -152,3 +152,45 @@ func TestGetManyBusy(t *testing.T) {
 	}
 	counted(t, c, map[Event]int64{Miss: 1, Stored: 1, Waited: 1, Busy: 1})
 }
+
+// TestGetManyWaitsAfterItsFills: its own fills may take longer than it waits for
+// those of others, which are there by then.
+func TestGetManyWaitsAfterItsFills(t *testing.T) {
+	s, sh := envtest.Redis(t), newShelf(t)
+	c, raw := sh.client(t, s.Addr, func(o *Options) { o.Wait = 20 * time.Millisecond }), rdb(t, s)
+	two := list(t, c, 1, 2)
+	theirs, _ := entry{kind: valued, data: []byte("theirs")}.marshal()
+	raw.Set(t.Context(), two[0].String(), newToken().lease(), time.Minute)
+	got, err := c.GetMany(t.Context(), two, time.Minute, func(ctx context.Context, q Querier, missing []Key) (map[Key][]byte, error) {
+		time.Sleep(2 * c.o.Wait) // it is slow
+		raw.Set(ctx, two[0].String(), theirs, time.Minute)
+		return sh.names(new([]int))(ctx, q, missing)
+	})
+	if err != nil || string(got[0].Data) != "theirs" || string(got[1].Data) != "name 2" {
+		t.Errorf("%v, %v", got, err)
+	}
+	counted(t, c, map[Event]int64{Miss: 1, Stored: 1, Waited: 1, Hit: 1})
+}
+
+// TestGetManyPastTogether: keys for which Redis has no answer, and keys that others
+// fill, are one load.
+func TestGetManyPastTogether(t *testing.T) {
+	s, sh := envtest.Redis(t), newShelf(t)
+	raw, user := rdb(t, s), strings.ReplaceAll(sh.table, ".", "_")
+	if err := raw.ACLSetUser(t.Context(), user, "on", ">secret", "+@all", "~item:"+sh.table+":1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { raw.ACLDelUser(context.WithoutCancel(t.Context()), user) })
+	c := sh.client(t, s.Addr, func(o *Options) {
+		o.Redis.Username, o.Redis.Password = user, "secret"
+		o.Wait, o.MaxLoads = 20*time.Millisecond, 1
+	})
+	two := list(t, c, 1, 2)
+	raw.Set(t.Context(), two[0].String(), newToken().lease(), time.Minute)
+	var asked []int
+	got, err := c.GetMany(t.Context(), two, time.Minute, sh.names(&asked))
+	if err != nil || string(got[0].Data) != "name 1" || string(got[1].Data) != "name 2" || !slices.Equal(asked, []int{2}) {
+		t.Errorf("%v, %v; fills of %v keys", got, err, asked)
+	}
+	counted(t, c, map[Event]int64{Waited: 1, Busy: 1, Unreachable: 1})
+}

@@ -243,6 +243,7 @@ func TestGetManyPastIsOneLoad(t *testing.T) {
 			return nil, nil
 		}); err != nil {
 			t.Error(err)
+			close(started)
 		}
 	})
 	<-started
@@ -256,23 +257,4 @@ func TestGetManyPastIsOneLoad(t *testing.T) {
 			t.Errorf("after Close: %v", err)
 		}
 	}
-}
-
-// TestGetManyWaitsAfterItsFills: its own fills may take longer than it waits for
-// those of others, which are there by then.
-func TestGetManyWaitsAfterItsFills(t *testing.T) {
-	s, sh := envtest.Redis(t), newShelf(t)
-	c, raw := sh.client(t, s.Addr, func(o *Options) { o.Wait = 20 * time.Millisecond }), rdb(t, s)
-	two := list(t, c, 1, 2)
-	theirs, _ := entry{kind: valued, data: []byte("theirs")}.marshal()
-	raw.Set(t.Context(), two[0].String(), newToken().lease(), time.Minute)
-	got, err := c.GetMany(t.Context(), two, time.Minute, func(ctx context.Context, q Querier, missing []Key) (map[Key][]byte, error) {
-		time.Sleep(2 * c.o.Wait) // it is slow
-		raw.Set(ctx, two[0].String(), theirs, time.Minute)
-		return sh.names(new([]int))(ctx, q, missing)
-	})
-	if err != nil || string(got[0].Data) != "theirs" || string(got[1].Data) != "name 2" {
-		t.Errorf("%v, %v", got, err)
-	}
-	counted(t, c, map[Event]int64{Miss: 1, Stored: 1, Waited: 1, Hit: 1})
 }
