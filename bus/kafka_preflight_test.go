@@ -59,6 +59,10 @@ func TestKafkaPreflight(t *testing.T) {
 			}
 			topic := k.config.Topic
 			expectFindings(t, findings, "note "+topic+": does not exist", "note "+topic+".positions: does not exist", "note "+topic+".dead: does not exist")
+			create := "\n    kafka-topics.sh --bootstrap-server " + server.Addr + " --create --topic " + topic
+			if len(findings) != 1 || strings.Count(findings[0].Fix, create) != 5 {
+				t.Errorf("%d findings for one cause, or not a command for each topic: %v", len(findings), findings)
+			}
 		}
 		err := k.Consumer("g").Run(t.Context(), func(context.Context, pipeline.Partition) error { return nil })
 		if err == nil || !strings.Contains(err.Error(), "does not exist") {
@@ -77,7 +81,13 @@ func TestKafkaPreflight(t *testing.T) {
 		expectFindings(t, findings,
 			"refused "+topic+": it has 2 partitions", "refused "+topic+": cleanup.policy is compact",
 			"warning "+topic+": unclean.leader.election", "warning "+topic+": max.message.bytes is 1000", "note "+topic+": one replica",
+			"note "+topic+".positions: one replica",
 			"refused "+topic+".positions: cleanup.policy is delete", "warning "+topic+".positions: it has 3 partitions")
+		for _, f := range findings {
+			if strings.Contains(f.Fix, "kafka-") && !strings.Contains(f.Fix, ".sh --bootstrap-server "+server.Addr+" --alter ") {
+				t.Errorf("a command that does not say of which Kafka: %v", f)
+			}
+		}
 		if n, err := k.partitions(t.Context(), k.deadTopic()); n != 1 || err != nil {
 			t.Errorf("the missing topic was not made: %d partitions, %v", n, err)
 		}

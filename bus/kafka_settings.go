@@ -13,13 +13,13 @@ import (
 
 // checkSettings compares a topic that existed before with what the guarantees need.
 func (k *Kafka) checkSettings(ctx context.Context, spec topicSpec) ([]pipeline.Finding, error) {
-	check := "kafka topic " + spec.name
+	check := checkTopic + spec.name
 	have, err := k.settings(ctx, kafka.ResourceTypeTopic, spec.name)
 	if err != nil {
 		return []pipeline.Finding{{Severity: pipeline.Warning, Check: check, Problem: fmt.Sprintf("its settings cannot be read: %v", k.explain(err)), Fix: "allow DescribeConfigs on it"}}, nil
 	}
 	alter := func(name, value string) string {
-		return fmt.Sprintf("kafka-configs.sh --alter --entity-type topics --entity-name %s --add-config %s=%s", spec.name, name, value)
+		return fmt.Sprintf("%s --alter --entity-type topics --entity-name %s --add-config %s=%s", k.tool("configs"), spec.name, name, value)
 	}
 	var findings []pipeline.Finding
 	if policy, want := have["cleanup.policy"], spec.settings["cleanup.policy"]; policy != want {

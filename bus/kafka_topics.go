@@ -92,8 +92,35 @@ func (k *Kafka) EnsureTopics(ctx context.Context, create bool) ([]pipeline.Findi
 		findings = append(findings, found...)
 	}
 	more, err := k.checkOffsets(ctx, meta)
-	return append(findings, more...), err
+	return append(together(findings), more...), err
 }
+
+// together makes one finding of notes that say the same of several topics. Their
+// fixes, where they are commands, stand below each other.
+func together(findings []pipeline.Finding) (all []pipeline.Finding) {
+	at := map[string]int{} // by problem
+	for _, f := range findings {
+		i, ok := at[f.Problem]
+		if f.Severity != pipeline.Note || !ok {
+			if f.Severity == pipeline.Note {
+				at[f.Problem] = len(all)
+			}
+			all = append(all, f)
+			continue
+		}
+		one := &all[i]
+		one.Check += ", " + strings.TrimPrefix(f.Check, checkTopic)
+		if command, ok := strings.CutPrefix(f.Fix, createIt); ok {
+			one.Fix += command
+		}
+	}
+	return all
+}
+
+const (
+	checkTopic = "kafka topic "
+	createIt   = "nothing, or, to create it yourself:"
+)
 
 func refused(check, problem, fix string) pipeline.Finding {
 	return pipeline.Finding{Severity: pipeline.Refusal, Check: check, Problem: problem, Fix: fix}
@@ -159,7 +186,7 @@ func (k *Kafka) partitions(ctx context.Context, topic string) (int, error) {
 }
 
 func (k *Kafka) ensureTopic(ctx context.Context, spec topicSpec, replication int, create bool) ([]pipeline.Finding, error) {
-	check := "kafka topic " + spec.name
+	check := checkTopic + spec.name
 	partitions, err := k.partitions(ctx, spec.name)
 	if errors.Is(err, kafka.LeaderNotAvailable) { // it is being made, or a broker is coming back
 		if err = k.awaitLeaders(ctx, spec.name, 1); err == nil {
@@ -173,14 +200,14 @@ func (k *Kafka) ensureTopic(ctx context.Context, spec topicSpec, replication int
 		return nil, fmt.Errorf("look for topic %s: %w", spec.name, k.explain(err))
 	case partitions == 0 && !create:
 		return []pipeline.Finding{{Severity: pipeline.Note, Check: check,
-			Problem: "it does not exist yet: a start creates it", Fix: "nothing, or, to create it yourself: " + spec.command(replication)}}, nil
+			Problem: "it does not exist yet: a start creates it", Fix: createIt + "\n    " + k.create(spec, replication)}}, nil
 	case partitions == 0:
 		err := k.createTopic(ctx, spec, replication)
 		if err == nil {
 			return nil, nil
 		}
 		if !errors.Is(err, kafka.TopicAlreadyExists) {
-			return []pipeline.Finding{refused(check, fmt.Sprintf("it does not exist and cannot be created: %v", k.explain(err)), "run: "+spec.command(replication))}, nil
+			return []pipeline.Finding{refused(check, fmt.Sprintf("it does not exist and cannot be created: %v", k.explain(err)), "run: "+k.create(spec, replication))}, nil
 		}
 		if partitions, err = k.partitions(ctx, spec.name); err != nil {
 			return nil, err
@@ -189,7 +216,7 @@ func (k *Kafka) ensureTopic(ctx context.Context, spec topicSpec, replication int
 	var findings []pipeline.Finding
 	if partitions < spec.partitions {
 		findings = append(findings, refused(check, fmt.Sprintf("it has %d partitions, the configuration says %d", partitions, spec.partitions),
-			fmt.Sprintf("set log.kafka.partitions to %d, or add partitions: kafka-topics.sh --alter --topic %s --partitions %d", partitions, spec.name, spec.partitions)))
+			fmt.Sprintf("set log.kafka.partitions to %d, or add partitions: %s --alter --topic %s --partitions %d", partitions, k.tool("topics"), spec.name, spec.partitions)))
 	} else if partitions > spec.partitions {
 		findings = append(findings, pipeline.Finding{Severity: pipeline.Warning, Check: check,
 			Problem: fmt.Sprintf("it has %d partitions, of which the tailer uses %d", partitions, spec.partitions), Fix: fmt.Sprintf("set log.kafka.partitions to %d", partitions)})
@@ -247,12 +274,22 @@ func (s *topicSpec) names() []string {
 	return names
 }
 
-// command is what an operator runs to make the topic.
-func (s *topicSpec) command(replication int) string {
+// create is the command that makes the topic.
+func (k *Kafka) create(s topicSpec, replication int) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "kafka-topics.sh --create --topic %s --partitions %d --replication-factor %d", s.name, s.partitions, replication)
+	fmt.Fprintf(&b, "%s --create --topic %s --partitions %d --replication-factor %d", k.tool("topics"), s.name, s.partitions, replication)
 	for _, name := range s.names() {
 		fmt.Fprintf(&b, " --config %s=%s", name, s.settings[name])
 	}
 	return b.String()
+}
+
+// tool is how an operator runs one of Kafka's command-line tools against these
+// brokers. With TLS or a log-in it needs a file of the client's settings.
+func (k *Kafka) tool(name string) string {
+	command := fmt.Sprintf("kafka-%s.sh --bootstrap-server %s", name, k.config.Brokers[0])
+	if k.config.TLS != nil || k.config.SASL != nil {
+		command += " --command-config client.properties"
+	}
+	return command
 }
