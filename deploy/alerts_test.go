@@ -129,7 +129,7 @@ func TestAlertsAreShown(t *testing.T) {
 			t.Errorf("docs/operations.md does not list %s", a.Alert)
 		}
 	}
-	for _, name := range regexp.MustCompile("Doubletap[A-Z]\\w+").FindAllString(cases+doc, -1) {
+	for _, name := range regexp.MustCompile(`Doubletap[A-Z]\w+`).FindAllString(cases+doc, -1) {
 		if !slices.ContainsFunc(alerts(t), func(a alert) bool { return a.Alert == name }) {
 			t.Errorf("there is no alert %s", name)
 		}
