@@ -30,6 +30,7 @@ type deleteMetrics struct {
 	fetched  prometheus.Counter
 	behind   *prometheus.GaugeVec
 	pending  *prometheus.GaugeVec
+	standing *standing
 	held     *prometheus.GaugeVec // nil: of live changes nothing is held back
 	deletes  *prometheus.CounterVec
 	keys     *prometheus.CounterVec
@@ -53,11 +54,15 @@ type deleteMetrics struct {
 }
 
 func newDeleteMetrics(f factory) *deleteMetrics {
-	m := &deleteMetrics{partition: map[string]bool{}}
+	m := &deleteMetrics{partition: map[string]bool{}, standing: newStanding()}
 	m.owned = f.gauge("partitions_owned", "Partitions that this process owns.")
 	m.fetched = f.counter("fetched_records_total", "Records read from the log by the first pass.")
 	m.behind = f.gauges("records_behind", "Records in the log that the first pass has not read.", "partition")
 	m.pending = f.gauges("pending_second_deletes", "Records between the stored cursors of the first and the second pass.", "partition")
+	f.gaugeFunc("second_pass_standing_seconds", "Time for which the second pass of a partition has not moved although something waits for it; the longest of this process's partitions.", func() float64 {
+		_, d := m.standing.longest()
+		return d.Seconds()
+	})
 	m.deletes = f.counters("deletes_total", "Events whose deletes Redis has acknowledged.", "pass")
 	m.keys = f.counters("deleted_keys_total", "Keys named in acknowledged deletes, whether they existed or not.", "pass")
 	m.sweeps = f.counters("sweeps_total", "Whole-table patterns whose keys were all deleted.", "pass")
@@ -92,7 +97,7 @@ func newDeleteMetrics(f factory) *deleteMetrics {
 }
 
 func (m *deleteMetrics) hooks() pipeline.Hooks {
-	return pipeline.Hooks{
+	return pipeline.Join(m.standing.hooks(), pipeline.Hooks{
 		Owned: m.own,
 		Fetched: func(i pipeline.FetchedInfo) {
 			m.fetched.Add(float64(i.Records))
@@ -116,7 +121,7 @@ func (m *deleteMetrics) hooks() pipeline.Hooks {
 		Retry: func(op string, _ int, _ error, _ time.Duration) {
 			m.retries.WithLabelValues(op).Inc()
 		},
-	}
+	})
 }
 
 func (m *deleteMetrics) deleted(i pipeline.DeletedInfo) {

@@ -187,7 +187,7 @@ func TestReplayMetrics(t *testing.T) {
 			t.Errorf("a replay changes %s from %v to %v", f.GetName(), before[i], f)
 		}
 	}
-	if replayed != 20 {
+	if replayed != 21 {
 		t.Errorf("%d metrics of replays", replayed)
 	}
 	for name, want := range map[string]float64{

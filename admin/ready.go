@@ -23,6 +23,7 @@ type Ready struct {
 	trouble  map[string]trouble
 	warnings map[string]string          // by name
 	out      map[string]map[string]bool // partitions of which a reader is out, by reader
+	standing *standing
 }
 
 // trouble is an operation that fails and is tried again.
@@ -36,7 +37,7 @@ type trouble struct {
 func NewReady(names ...string) *Ready {
 	r := &Ready{
 		reasons: map[string]string{}, trouble: map[string]trouble{},
-		warnings: map[string]string{}, out: map[string]map[string]bool{},
+		warnings: map[string]string{}, out: map[string]map[string]bool{}, standing: newStanding(),
 	}
 	for _, n := range names {
 		r.reasons[n] = "starting"
@@ -88,7 +89,7 @@ const (
 // Hooks makes what is tried again and again a condition that does not hold, from
 // its third failure until it works again, or until 10 s after the last one.
 func (r *Ready) Hooks() pipeline.Hooks {
-	return pipeline.Join(r.readerHooks(), r.troubleHooks(false))
+	return pipeline.Join(r.readerHooks(), r.troubleHooks(false), r.standing.hooks())
 }
 
 // ReplayHooks are for replayed events: what fails there, and a reader that is

@@ -28,6 +28,9 @@ func (r *Ready) Warnings() []Notice {
 		all = append(all, Notice{"reader " + reader + " is out", fmt.Sprintf(
 			"second deletes no longer wait for it in %s, and are owed to it: let no cache fill read it", list(partitions))})
 	}
+	if n, still := r.standing.notice(); still {
+		all = append(all, n)
+	}
 	for name, t := range r.trouble {
 		if t.replay && time.Now().Before(t.until) {
 			all = append(all, Notice{name, t.reason})
