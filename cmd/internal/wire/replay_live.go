@@ -82,9 +82,9 @@ func (r *replaying) agree(ctx context.Context) error {
 	return r.live.refuseOthers(r.app.Schema, r.app.Config.Keys)
 }
 
-// sayOthers is the time between two looks for invalidators with another schema,
+// lookForOthers is the time between two looks for invalidators with another schema,
 // while the replay runs.
-const sayOthers = 5 * time.Second
+const lookForOthers = 5 * time.Second
 
 // tellOthers says, until ctx ends, when invalidators with another schema have come:
 // once for each schema. Those that vouch for no live partition are not seen, so what
@@ -95,19 +95,26 @@ func (r *replaying) tellOthers(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(sayOthers):
+		case <-time.After(lookForOthers):
 		}
-		hashes, err := r.invalidators(ctx)
-		if err != nil {
-			continue
-		}
-		for _, hash := range (&liveState{invalidators: hashes}).others(r.app.Schema) {
-			if !slices.Contains(told, hash) {
-				told = append(told, hash)
-				r.say("replay: invalidators with another key schema (%s) have come: what they get of this replay they hold back for a minute, and then keep as dead letters", hash)
-			}
+		told = r.tellNew(ctx, told)
+	}
+}
+
+// tellNew says of which schemas there are invalidators now that were not told yet,
+// and returns all that were.
+func (r *replaying) tellNew(ctx context.Context, told []string) []string {
+	hashes, err := r.invalidators(ctx)
+	if err != nil {
+		return told
+	}
+	for _, hash := range (&liveState{invalidators: hashes}).others(r.app.Schema) {
+		if !slices.Contains(told, hash) {
+			told = append(told, hash)
+			r.say("replay: invalidators with another key schema (%s) have come: what they get of this replay they hold back for a minute, and then keep as dead letters", hash)
 		}
 	}
+	return told
 }
 
 // covers says that the live pipeline invalidates what changes meanwhile, by the

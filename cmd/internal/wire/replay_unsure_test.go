@@ -9,9 +9,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/doubletap-cdc/doubletap/config"
+	"github.com/doubletap-cdc/doubletap/deleter"
+	"github.com/doubletap-cdc/doubletap/keys"
 	"github.com/doubletap-cdc/doubletap/pipeline"
 	"github.com/doubletap-cdc/doubletap/replay"
+	"github.com/doubletap-cdc/doubletap/testenv/envtest"
 )
 
 const otherReason = "made for another key schema: its keys are those of a, and this invalidator has b"
@@ -107,6 +112,38 @@ func TestEnded(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		})
+	}
+}
+
+// TestTellOthers: invalidators with another schema that come while a replay runs are
+// named, once.
+func TestTellOthers(t *testing.T) {
+	redis, err := deleter.New(deleter.Config{Addrs: []string{envtest.Redis(t).Addr}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer redis.Close()
+	schema, err := keys.Parse("keys.yaml", []byte("version: 1\nkeys: [{name: item, table: shop.item, key: 'item:{id}'}]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &config.Config{}
+	c.Source.Name = "others"
+	var out strings.Builder
+	r := &replaying{app: &App{Config: c, Schema: schema}, redis: redis, stderr: &out}
+	told := r.tellNew(t.Context(), nil)
+	for i, hash := range []string{schema.Hash(), "another", "third"} {
+		turn, err := redis.Turn(t.Context(), "others", i, time.Minute)
+		if err == nil {
+			err = redis.Post(t.Context(), turn, pipeline.Watermark{Source: "others", Partition: i, Partitions: 3, Schema: hash})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		told = r.tellNew(t.Context(), r.tellNew(t.Context(), told))
+	}
+	if strings.Count(out.String(), "(another)") != 1 || strings.Count(out.String(), "(third)") != 1 || strings.Contains(out.String(), schema.Hash()) {
+		t.Errorf("told %q:\n%s", told, out.String())
 	}
 }
 
