@@ -81,6 +81,8 @@ type Kafka struct {
 	atOnce int64  // about how much one fetch brings, in bytes as Kafka stores them
 	live   string // the topic after which the others are named; config.Topic, but in the log of replays
 	open   *publishers
+	// reached is about the live topic, also in the log of replays.
+	reached *reached
 }
 
 // publishers are those that Close closes.
@@ -101,7 +103,7 @@ func NewKafka(c KafkaConfig) (*Kafka, error) {
 	if c.Partitions < 1 {
 		problems = append(problems, fmt.Errorf("kafka: topic %s cannot have %d partitions", c.Topic, c.Partitions))
 	}
-	k := &Kafka{config: c, logger: c.Logger, compression: kafka.Snappy, settle: settle, batch: batchBytes, atOnce: fetchBytes, live: c.Topic, open: new(publishers)}
+	k := &Kafka{config: c, logger: c.Logger, compression: kafka.Snappy, settle: settle, batch: batchBytes, atOnce: fetchBytes, live: c.Topic, open: new(publishers), reached: newReached(max(0, c.Partitions))}
 	if k.logger == nil {
 		k.logger = slog.New(slog.DiscardHandler)
 	}

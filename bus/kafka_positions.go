@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,7 +14,14 @@ import (
 )
 
 // Positions returns the checkpoint of a source, kept in the compacted topic
-// beside the events. One tailer per source writes it.
+// beside the events. One tailer per source writes it, and stores with it how far
+// the log's Publisher had got: where the topic ends before that at Load, it was
+// made anew or lost its tail, and the checkpoint is Pending for that reason.
+//
+// It has a method more, Lost() <-chan struct{}: the channel is closed when such a
+// loss shows after Load, by a record that was appended where there had been one.
+// From then on stored checkpoints are Pending, until the next Load; so the tailer
+// has to begin again from there.
 func (k *Kafka) Positions(source string) pipeline.Positions {
 	return &kafkaPositions{k: k, source: source}
 }
@@ -32,16 +40,45 @@ type kafkaPositions struct {
 type storedCheckpoint struct {
 	pipeline.Checkpoint
 	Number int64 `json:"number"`
+	// Ends is how far the live topic had got, by partition; see reached. It is nil
+	// in what an earlier version stored.
+	Ends []int64 `json:"ends,omitempty"`
 }
 
-// Load implements pipeline.Positions. It reads the topic to its end.
+// Lost is described at Positions.
+func (p *kafkaPositions) Lost() <-chan struct{} {
+	r := p.k.reached
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tell
+}
+
+// Load implements pipeline.Positions. It reads the topic to its end. What was
+// lost until now is the caller's affair from here on: a checkpoint that it stores
+// next is Pending too, or stands behind the invalidation.
 func (p *kafkaPositions) Load(ctx context.Context) (pipeline.Checkpoint, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.load(ctx)
+	stored, err := p.load(ctx)
+	if err != nil {
+		return pipeline.Checkpoint{}, err
+	}
+	had := stored.Ends
+	if stored.Position == "" {
+		had = []int64{} // nobody has published
+	}
+	ends, lost, err := p.k.lostSince(ctx, had)
+	if err != nil {
+		return pipeline.Checkpoint{}, fmt.Errorf("load the position of %q: compare it with the log: %w", p.source, p.k.explain(err))
+	}
+	lost = cmp.Or(lost, p.k.reached.begin(ends))
+	if stored.Position != "" {
+		stored.Pending = cmp.Or(stored.Pending, lost)
+	}
+	return stored.Checkpoint, nil
 }
 
-func (p *kafkaPositions) load(ctx context.Context) (pipeline.Checkpoint, error) {
+func (p *kafkaPositions) load(ctx context.Context) (storedCheckpoint, error) {
 	var newest storedCheckpoint
 	err := p.k.scan(ctx, p.k.positionsTopic(), func(r fetchedRecord) error {
 		if string(r.key) != p.source || r.value == nil {
@@ -57,10 +94,10 @@ func (p *kafkaPositions) load(ctx context.Context) (pipeline.Checkpoint, error) 
 		return nil
 	})
 	if err != nil {
-		return pipeline.Checkpoint{}, fmt.Errorf("load the position of %q from %s: %w", p.source, p.k.positionsTopic(), p.k.explain(err))
+		return newest, fmt.Errorf("load the position of %q from %s: %w", p.source, p.k.positionsTopic(), p.k.explain(err))
 	}
 	p.number, p.loaded = newest.Number, true
-	return newest.Checkpoint, nil
+	return newest, nil
 }
 
 // Save implements pipeline.Positions. It tries once.
@@ -68,12 +105,16 @@ func (p *kafkaPositions) Save(ctx context.Context, c pipeline.Checkpoint) error 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.loaded {
-		if _, err := p.load(ctx); err != nil {
+		stored, err := p.load(ctx)
+		if err != nil {
 			return err
 		}
+		p.k.reached.raise(stored.Ends)
 	}
 	p.number++ // also when it fails: it may have been stored
-	value, err := json.Marshal(storedCheckpoint{Checkpoint: c, Number: p.number})
+	ends, lost := p.k.reached.now()
+	c.Pending = cmp.Or(c.Pending, lost)
+	value, err := json.Marshal(storedCheckpoint{Checkpoint: c, Number: p.number, Ends: ends})
 	if err != nil {
 		return err
 	}

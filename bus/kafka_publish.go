@@ -80,7 +80,7 @@ func (c *kafkaCall) finish(offset int64, err error) {
 	c.done(err)
 }
 
-// Publisher starts a publisher. It ends with Close.
+// Publisher starts a publisher, the only one of this log. It ends with Close.
 func (k *Kafka) Publisher() pipeline.Publisher {
 	return k.publisher(k.config.Topic, k.config.Partitions)
 }
@@ -204,6 +204,7 @@ func (p *kafkaPublisher) produce(partition int, batch []queued) {
 	for attempt := 1; ; attempt++ {
 		base, err := p.k.append(p.giveUp, p.topic, partition, records(batch))
 		if err == nil {
+			p.note(partition, base, len(batch))
 			p.finish(batch, base, nil)
 			return
 		}
@@ -224,6 +225,16 @@ func (p *kafkaPublisher) produce(partition int, batch []queued) {
 		wait := backoff(attempt)
 		reportRetry(p.k.config.Hooks, p.k.logger, fmt.Sprintf("publish to %s/%d", p.topic, partition), attempt, p.k.explain(err), wait)
 		pause(p.giveUp, wait)
+	}
+}
+
+// note looks whether acknowledged records stand behind those before; see reached.
+func (p *kafkaPublisher) note(partition int, base int64, n int) {
+	if p.topic != p.k.live {
+		return
+	}
+	if lost := p.k.reached.acknowledged(p.topic, partition, base, n); lost != "" {
+		p.k.logger.Error("records that were published are gone; everything is invalidated for them", "reason", lost)
 	}
 }
 

@@ -31,7 +31,7 @@ const (
 func (k *Kafka) Replay() *Kafka {
 	r := &Kafka{
 		config: k.config, logger: k.logger, transport: k.transport, dialer: k.dialer, producing: k.producing, reading: k.reading,
-		settle: k.settle, compression: k.compression, batch: replayBatch, atOnce: replayFetch, live: k.live, open: k.open,
+		settle: k.settle, compression: k.compression, batch: replayBatch, atOnce: replayFetch, live: k.live, open: k.open, reached: k.reached,
 	}
 	r.config.Topic = k.replayTopic()
 	return r
