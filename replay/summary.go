@@ -2,6 +2,7 @@ package replay
 
 import (
 	"errors"
+	"math"
 	"time"
 )
 
@@ -56,8 +57,9 @@ func (r *Run) summary(err error) Summary {
 		OldPatterns: s.Owed.Patterns,
 	}
 	if c.Seconds > 0 {
-		sum.KeysPerSecond = float64(c.Keys) / c.Seconds
+		sum.KeysPerSecond = math.Round(float64(c.Keys) / c.Seconds)
 	}
+	sum.Seconds = math.Round(sum.Seconds*1000) / 1000
 	switch {
 	case err == nil:
 	case errors.Is(err, ErrStopped):

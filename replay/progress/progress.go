@@ -9,7 +9,9 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
@@ -17,11 +19,14 @@ import (
 	"github.com/doubletap-cdc/doubletap/replay"
 )
 
-// Display shows progress. Its methods are called by one goroutine at a time; Show
-// is what replay.Run.Progress wants.
+// Display shows progress. It is also where everything else goes that is written to
+// the same place meanwhile, such as log lines: it keeps them off the bar's line. It
+// is safe for concurrent use.
 type Display struct {
 	w     io.Writer
 	width int // of the terminal; 0 where it is none
+
+	mu    sync.Mutex
 	bar   *progressbar.ProgressBar
 	phase replay.Phase
 	shown time.Time
@@ -30,9 +35,13 @@ type Display struct {
 
 const (
 	steps     = 10_000 // of the bar
-	barWidth  = 24
+	wide      = 100    // columns from which on the bar may be long
+	barLong   = 24
+	barShort  = 10
 	barFrame  = len(" 100% |") + len("|  ") + 2 // what stands beside the bar; the last column stays free
+	spinFrame = 5                               // the same beside a spinner
 	lineEvery = 5 * time.Second
+	clearLine = "\r\x1b[K"
 )
 
 // New returns a Display that writes to w: a bar if that is a terminal.
@@ -50,16 +59,41 @@ func New(w io.Writer) *Display {
 	return d
 }
 
+// Width returns how many columns the terminal has; 0 where there is none.
+func (d *Display) Width() int { return d.width }
+
+// Write implements io.Writer for whole lines: the bar makes room for them.
+func (d *Display) Write(text []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.bar != nil { // it is drawn again with the next progress
+		if _, err := io.WriteString(d.w, clearLine); err != nil {
+			return 0, err
+		}
+	}
+	return d.w.Write(text)
+}
+
 // Show shows p. What cannot be written is lost: a replay does not end for that.
 func (d *Display) Show(p replay.Progress) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.width == 0 {
 		d.line(p)
 		return
 	}
-	if d.bar == nil {
-		d.bar = newBar(d.w, p.Done < 0)
+	bar := barLong
+	if d.width < wide {
+		bar = barShort
 	}
-	d.bar.Describe(cut(Text(p), d.width-barWidth-barFrame))
+	if d.bar == nil {
+		d.bar = newBar(d.w, bar, p.Done < 0)
+	}
+	room := d.width - bar - barFrame
+	if p.Done < 0 {
+		room = d.width - spinFrame
+	}
+	d.bar.Describe(fit(p, room))
 	at := int64(0)
 	if p.Done >= 0 {
 		// Never the last step: the library ends the bar there, and the passes are
@@ -69,14 +103,14 @@ func (d *Display) Show(p replay.Progress) {
 	_ = d.bar.Set64(at)
 }
 
-func newBar(w io.Writer, unknown bool) *progressbar.ProgressBar {
+func newBar(w io.Writer, width int, unknown bool) *progressbar.ProgressBar {
 	length := int64(steps)
 	if unknown {
 		length = -1 // a spinner
 	}
 	return progressbar.NewOptions64(length,
 		progressbar.OptionSetWriter(w),
-		progressbar.OptionSetWidth(barWidth),
+		progressbar.OptionSetWidth(width),
 		progressbar.OptionSetPredictTime(false), // ours knows about the pace
 		progressbar.OptionSetElapsedTime(false),
 		progressbar.OptionShowDescriptionAtLineEnd(),
@@ -106,6 +140,8 @@ func (d *Display) line(p replay.Progress) {
 
 // End leaves the bar as it is and goes to a new line.
 func (d *Display) End() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.bar != nil {
 		_ = d.bar.Exit()
 		_, _ = fmt.Fprintln(d.w)
@@ -114,42 +150,51 @@ func (d *Display) End() {
 }
 
 // Text says in one line what p says, without the share that is done.
-func Text(p replay.Progress) string {
+func Text(p replay.Progress) string { return texts(p)[0] }
+
+// texts says it from long to short: figures go before what holds the replay back.
+func texts(p replay.Progress) []string {
+	long, short := still(p)
 	switch p.Phase {
 	case replay.Done:
-		return fmt.Sprintf("done: %s keys of %s rows", Number(p.Keys), Number(p.Rows))
+		return []string{fmt.Sprintf("done: %s keys of %s rows", Number(p.Keys), Number(p.Rows))}
 	case replay.Draining:
-		return fmt.Sprintf("all is published; still to delete: first pass %s records, second pass %s records",
-			Number(p.Backlog.First), Number(p.Backlog.Second)) + still(p)
+		left := fmt.Sprintf("left: first pass %s, second pass %s", Number(p.Backlog.First), Number(p.Backlog.Second))
+		return []string{"all is published; records " + left + long, "records " + left + long, "records " + left + short, left + short}
 	case replay.Planning, replay.Reading:
 	}
-	parts := []string{Number(p.Keys) + " keys", Number(int64(p.Rate)) + " keys/s"}
+	keys, rate, until := Number(p.Keys)+" keys", ", "+Number(int64(p.Rate))+" keys/s", ""
 	if p.Phase == replay.Planning {
-		parts = []string{"looking at what is to be replayed"}
+		keys, rate = "looking at what is to be replayed", ""
 	}
 	if p.Left >= 0 {
-		parts = append(parts, left(p.Left)+" left")
+		until = ", " + left(p.Left) + " left"
 	}
-	text := strings.Join(parts, ", ")
+	why := ""
 	switch {
 	case p.Pace.Stopped && p.Pace.Reason != "":
-		text += "; waiting: " + p.Pace.Reason
+		why = "; waiting: " + p.Pace.Reason
 	case p.Pace.Reason != "":
-		text += "; slower: " + p.Pace.Reason
+		why = "; slower: " + p.Pace.Reason
 	}
-	return text + still(p)
+	all := []string{keys + rate + until + why + long, keys + rate + until + why + short, keys + until + why + short, keys + why + short}
+	if short != "" {
+		all = append(all, keys+short)
+	}
+	return all
 }
 
 // stillAfter is how long the first pass must stand still until it is said. Where it
 // is is stored twice a second, and not at all while partitions change hands.
 const stillAfter = 5 * time.Second
 
-// still says that nothing is deleted.
-func still(p replay.Progress) string {
+// still says that nothing is deleted, at length and in short.
+func still(p replay.Progress) (long, short string) {
 	if p.Still < stillAfter {
-		return ""
+		return "", ""
 	}
-	return fmt.Sprintf("; the first pass has stood still for %s: live changes go first, or nobody handles the log of replays", left(p.Still))
+	short = "; no delete for " + left(p.Still)
+	return fmt.Sprintf("; the first pass has stood still for %s: live changes go first, or nobody handles the log of replays", left(p.Still)), short
 }
 
 // left rounds to what an estimate is worth.
@@ -180,13 +225,15 @@ func Number(n int64) string {
 	return sign + b.String()
 }
 
-// cut shortens a text to a number of characters, so that a line of the bar does
-// not become two.
-func cut(text string, n int) string {
+// fit is the longest text that has room in n characters, or what fits of the
+// shortest, so that a line of the bar does not become two.
+func fit(p replay.Progress, n int) string {
 	n = max(n, 20)
-	runes := []rune(text)
-	if len(runes) <= n {
-		return text
+	text := ""
+	for _, text = range texts(p) {
+		if utf8.RuneCountInString(text) <= n {
+			return text
+		}
 	}
-	return string(runes[:n-1]) + "…"
+	return string([]rune(text)[:n-1]) + "…"
 }

@@ -26,10 +26,10 @@ func TestText(t *testing.T) {
 			p.Left, p.Pace = -1, replay.PaceView{Stopped: true, Reason: "live deletes are 2s late"}
 		}, "1,234,567 keys, 20,123 keys/s; waiting: live deletes are 2s late"},
 		{"draining", func(p *replay.Progress) { p.Phase, p.Backlog = replay.Draining, replay.Backlog{First: 5, Second: 1000} },
-			"all is published; still to delete: first pass 5 records, second pass 1,000 records"},
+			"all is published; records left: first pass 5, second pass 1,000"},
 		{"held back", func(p *replay.Progress) {
 			p.Phase, p.Backlog, p.Still = replay.Draining, replay.Backlog{First: 5, Second: 1000}, 70*time.Second
-		}, "all is published; still to delete: first pass 5 records, second pass 1,000 records; the first pass has stood still for 1m10s: live changes go first, or nobody handles the log of replays"},
+		}, "all is published; records left: first pass 5, second pass 1,000; the first pass has stood still for 1m10s: live changes go first, or nobody handles the log of replays"},
 		{"for a moment", func(p *replay.Progress) { p.Still = 4 * time.Second }, "1,234,567 keys, 20,123 keys/s, 3m04s left"},
 		{"planning", func(p *replay.Progress) {
 			p.Phase, p.Pace = replay.Planning, replay.PaceView{Stopped: true, Reason: "live deletes are 2s late"}
@@ -43,6 +43,52 @@ func TestText(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})
+	}
+}
+
+// TestNarrow: on a terminal of 80 columns the figures that matter, and the reason
+// for waiting, are on the line.
+func TestNarrow(t *testing.T) {
+	late := replay.PaceView{Stopped: true, Reason: "live deletes are 3s late"}
+	for _, c := range []struct {
+		p    replay.Progress
+		want string
+	}{
+		{replay.Progress{Phase: replay.Reading, Keys: 72602, Rate: 65316, Left: 5 * time.Second}, "72,602 keys, 65,316 keys/s, 5s left"},
+		{replay.Progress{Phase: replay.Reading, Keys: 72602, Rate: 65316, Left: 5 * time.Second, Pace: late}, "72,602 keys, 5s left; waiting: live deletes are 3s late"},
+		{replay.Progress{Phase: replay.Reading, Keys: 1234567, Left: time.Hour, Pace: late}, "1,234,567 keys; waiting: live deletes are 3s late"},
+		{replay.Progress{Phase: replay.Reading, Keys: 1234567, Left: -1, Pace: late, Still: time.Minute}, "1,234,567 keys; no delete for 1m00s"},
+		{replay.Progress{Phase: replay.Draining, Done: 1, Backlog: replay.Backlog{First: 12345, Second: 123456}}, "records left: first pass 12,345, second pass 123,456"},
+		{replay.Progress{Phase: replay.Draining, Done: 1, Backlog: replay.Backlog{First: 1, Second: 2}, Still: time.Minute}, " left: first pass 1, second pass 2; no delete for 1m00s"},
+	} {
+		var out bytes.Buffer
+		d := &Display{w: &out, width: 80}
+		d.Show(c.p)
+		if !strings.Contains(out.String(), c.want) {
+			t.Errorf("%q lacks %q", out.String(), c.want)
+		}
+		for _, line := range strings.FieldsFunc(out.String(), func(r rune) bool { return r == '\r' || r == '\x1b' }) {
+			if n := len([]rune(line)); n >= 80 {
+				t.Errorf("%d characters: %q", n, line)
+			}
+		}
+	}
+}
+
+// TestLogLines: a line that is logged meanwhile has a line of its own.
+func TestLogLines(t *testing.T) {
+	var out bytes.Buffer
+	d := &Display{w: &out, width: 80}
+	p := replay.Progress{Phase: replay.Reading, Done: 0.5, Left: -1}
+	d.Show(p)
+	drawn := out.Len()
+	if _, err := d.Write([]byte("level=WARN\n")); err != nil || out.String()[drawn:] != "\r\x1b[Klevel=WARN\n" {
+		t.Errorf("%v: %q", err, out.String()[drawn:])
+	}
+	d.End()
+	ended := out.Len()
+	if _, err := d.Write([]byte("done\n")); err != nil || out.String()[ended:] != "done\n" {
+		t.Errorf("%v: %q", err, out.String()[ended:])
 	}
 }
 

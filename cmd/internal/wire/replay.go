@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/doubletap-cdc/doubletap/keys"
 	"github.com/doubletap-cdc/doubletap/pipeline"
 	"github.com/doubletap-cdc/doubletap/replay"
+	"github.com/doubletap-cdc/doubletap/replay/progress"
 )
 
 // Replay is the command replay. It returns the exit code. stdin is asked for the
@@ -37,7 +39,8 @@ func Replay(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // from here on the default action: the second signal kills
-	r := &replaying{args: a, line: args, stdin: stdin, stdout: stdout, stderr: stderr}
+	display := progress.New(stderr)
+	r := &replaying{args: a, line: args, stdin: stdin, stdout: stdout, stderr: display, display: display}
 	defer r.close()
 	return r.exit(r.run(ctx))
 }
@@ -55,6 +58,7 @@ type replaying struct {
 	line           []string // as typed
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	display        *progress.Display // behind stderr
 
 	app     *App
 	old     *keys.Schema // of -old-keys
@@ -204,7 +208,7 @@ func (r *replaying) exit(err error) int {
 		r.say("replay: a part of what was asked for is gone: %v\nreplay binlog -h and replay table -h say what covers it", err)
 		return ExitPosition
 	case errors.Is(err, errNobody), errors.Is(err, errUsage):
-		r.say("replay: %v", err)
+		r.say("replay: %s", strings.TrimSuffix(err.Error(), ": "+pipeline.ErrFatal.Error())) // which is the engine's word
 		return ExitUsage
 	case r.state == nil && errors.Is(err, context.Canceled):
 		r.say("replay: interrupted: nothing was deleted")

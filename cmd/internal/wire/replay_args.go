@@ -76,7 +76,7 @@ func (a *replayArgs) flags() *flag.FlagSet {
 	fs.SetOutput(io.Discard)
 	fs.StringVar(&a.State, "state", "doubletap-replay", "the `folder` that remembers how far the replay is; made if it is missing. One replay at a time uses a folder")
 	fs.BoolVar(&a.Yes, "yes", false, "do not ask before keys are deleted; needed where there is no terminal")
-	fs.StringVar(&a.Summary, "summary", "-", "write the summary, one JSON object, to this `file`; - is standard output")
+	fs.StringVar(&a.Summary, "summary", "", "write the summary, one JSON object, to this `file`; - is standard output. Default: standard output, unless that is a terminal")
 	a.paceFlags(fs)
 	if a.Verb == verbResume {
 		fs.StringVar(&a.Config, "config", "", "the configuration `file`, if it is no longer where it was at the beginning")

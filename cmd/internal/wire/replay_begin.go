@@ -92,6 +92,7 @@ func (r *replaying) begin(ctx context.Context) error {
 	if !r.args.Yes {
 		if err := ask(ctx, r.stdin, r.stderr, r.args.Verb == verbKeys); err != nil {
 			r.forgetList()
+			_ = os.Remove(r.args.State) // where nothing is in it
 			return err
 		}
 	}
@@ -124,7 +125,7 @@ func (r *replaying) plan(ctx context.Context, dir string) (job replay.Job, err e
 		return job, err
 	}
 	text := r.planText(p)
-	text.write(r.stderr)
+	text.write(r.stderr, r.display.Width())
 	job = replay.Job{Kind: kind, Given: given, Fixed: p.Fixed, Schema: r.app.Schema.Hash(), What: p.What, Rows: p.Rows}
 	if r.old != nil {
 		job.Old = r.old.Hash()
@@ -178,6 +179,9 @@ func (r *replaying) planText(p replay.Plan) *planText {
 		What: slices.Clone(p.What), Rows: p.Rows, DryRun: a.DryRun, State: a.State, Warnings: slices.Clone(p.Warnings),
 		Schema: fmt.Sprintf("%s (%s)", c.Keys, r.app.Schema.Hash()), Pace: paceText(a.Rate, r.pace().MaxSlower, r.pace().MaxLag),
 	}
+	if a.DryRun {
+		t.Target, t.Pace = "", fmt.Sprintf("reading only; held back while Redis is slow, paused while live deletes are later than %v", r.pace().MaxLag)
+	}
 	if a.Since != "" || a.Until != "" {
 		t.What = append(t.What, fmt.Sprintf("-since was read as %s, -until as %s", orNone(a.since), a.until))
 	}
@@ -189,6 +193,7 @@ func (r *replaying) planText(p replay.Plan) *planText {
 		t.Warnings = append(t.Warnings, fmt.Sprintf("No invalidator answers for the log in %s, so this process opens the folder itself: until all is read, no invalidator can start there.", c.Log.Embedded.Dir))
 	}
 	switch {
+	case a.DryRun:
 	case a.Target == targetRedis:
 		t.Target = "Redis, by this process"
 	default:

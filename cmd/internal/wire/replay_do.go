@@ -57,10 +57,9 @@ func (r *replaying) do(ctx context.Context) error {
 			return err
 		}
 	}
-	display := progress.New(r.stderr)
 	run := &replay.Run{
 		Source: source, ReadDone: r.sources.close, State: r.state, Schema: r.app.Schema, Old: r.old, SweepOld: r.sweepOld(), Pace: pace,
-		Progress: display.Show, Hooks: r.app.Hooks,
+		Progress: r.display.Show, Hooks: r.app.Hooks,
 	}
 	var summary replay.Summary
 	if r.args.Target == targetTopic {
@@ -68,7 +67,7 @@ func (r *replaying) do(ctx context.Context) error {
 	} else {
 		summary, err = r.doRedis(ctx, run)
 	}
-	display.End()
+	r.display.End()
 	if job.Kind == kindRows {
 		summary.RowsGone = table.Gone(r.state.Cursor())
 	}
@@ -192,15 +191,19 @@ func (r *replaying) doRedis(ctx context.Context, run *replay.Run) (s replay.Summ
 
 // writeSummary writes one JSON object.
 func (r *replaying) writeSummary(s any) error {
+	file := r.args.Summary
+	if file == "" && isTerminal(r.stdout) { // there, what is said of it is enough
+		return nil
+	}
 	text, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write the summary: %w", err)
 	}
 	text = append(text, '\n')
-	if r.args.Summary == "-" {
+	if file == "" || file == "-" {
 		_, err = r.stdout.Write(text)
 	} else {
-		err = os.WriteFile(r.args.Summary, text, 0o600)
+		err = os.WriteFile(file, text, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("write the summary: %w", err)

@@ -49,7 +49,6 @@ func (r *replaying) dryRun(ctx context.Context) error {
 	}
 	defer done()
 	pace.Load = load
-	display := progress.New(r.stderr)
 	var unseen error // why the sample could not be looked for
 	cached := func(ctx context.Context, names []string) (n int, err error) {
 		if n, err = r.cached(ctx, names); deleter.Forbidden(err) {
@@ -58,11 +57,11 @@ func (r *replaying) dryRun(ctx context.Context) error {
 		return n, err
 	}
 	count := &replay.Count{
-		Source: source, Schema: r.app.Schema, Old: r.old, SweepOld: r.sweepOld(), Dir: dir, Rate: rate, Cached: cached, Pace: pace, Progress: display.Show,
+		Source: source, Schema: r.app.Schema, Old: r.old, SweepOld: r.sweepOld(), Dir: dir, Rate: rate, Cached: cached, Pace: pace, Progress: r.display.Show,
 	}
 	began := time.Now()
 	c, err := count.Do(ctx)
-	display.End()
+	r.display.End()
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package wire
 
 import (
 	"context"
-	"io"
 	"sync"
 	"time"
 
@@ -30,7 +29,7 @@ func (r *replaying) look(ctx context.Context) (stop func(), err error) {
 	}
 	pace := r.readingPace()
 	pace.Load = load
-	look, end := lookAt(ctx, pace, r.stderr)
+	look, end := lookAt(ctx, pace, r.display)
 	r.sources.look = look
 	return func() {
 		r.sources.look = nil
@@ -47,15 +46,15 @@ type looking struct {
 }
 
 // lookAt returns what is called while a plan reads, at a pace, and what ends that.
-// w is where it is shown.
-func lookAt(ctx context.Context, pace *replay.Pace, w io.Writer) (look func(ctx context.Context, rows int64, done float64) error, end func()) {
+// display is where it is shown.
+func lookAt(ctx context.Context, pace *replay.Pace, display *progress.Display) (look func(ctx context.Context, rows int64, done float64) error, end func()) {
 	l := &looking{pace: pace}
 	ctx, cancel := context.WithCancel(ctx)
 	var beside sync.WaitGroup
 	begin := sync.OnceFunc(func() {
 		beside.Go(func() {
 			defer pace.Start(ctx)()
-			l.show(ctx, w)
+			l.show(ctx, display)
 		})
 	})
 	look = func(ctx context.Context, rows int64, done float64) error {
@@ -81,8 +80,7 @@ const (
 )
 
 // show shows how far it is until ctx ends.
-func (l *looking) show(ctx context.Context, w io.Writer) {
-	display := progress.New(w)
+func (l *looking) show(ctx context.Context, display *progress.Display) {
 	defer display.End()
 	began := time.Now()
 	t := time.NewTicker(lookShown)

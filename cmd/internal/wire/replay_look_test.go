@@ -12,6 +12,7 @@ import (
 
 	"github.com/doubletap-cdc/doubletap/pipeline"
 	"github.com/doubletap-cdc/doubletap/replay"
+	"github.com/doubletap-cdc/doubletap/replay/progress"
 )
 
 // lateLoad is of live deletes that are late as it is told.
@@ -30,7 +31,7 @@ func TestPlanGivesWay(t *testing.T) {
 		load := &lateLoad{}
 		pace := &replay.Pace{Load: load, MaxLag: time.Second}
 		var out bytes.Buffer
-		look, end := lookAt(t.Context(), pace, &out)
+		look, end := lookAt(t.Context(), pace, progress.New(&out))
 		read := func(ctx context.Context, d time.Duration) (rows int64) {
 			ctx, cancel := context.WithTimeout(ctx, d)
 			defer cancel()
@@ -76,7 +77,7 @@ func TestPlanThatIsQuick(t *testing.T) {
 		if err := s.looked(t.Context(), []pipeline.Message{{}}); err != nil {
 			t.Error(err)
 		}
-		look, end := lookAt(t.Context(), &replay.Pace{}, &out) // without a Load
+		look, end := lookAt(t.Context(), &replay.Pace{}, progress.New(&out)) // without a Load
 		s.look = look
 		for range 3 {
 			if err := s.looked(t.Context(), []pipeline.Message{{Data: make([]byte, 100_000)}, {}}); err != nil {
@@ -84,7 +85,7 @@ func TestPlanThatIsQuick(t *testing.T) {
 			}
 		}
 		end()
-		_, end = lookAt(t.Context(), nil, &out) // would panic
+		_, end = lookAt(t.Context(), nil, progress.New(&out)) // would panic
 		end()
 		if out.Len() > 0 {
 			t.Errorf("shown: %q", out.String())

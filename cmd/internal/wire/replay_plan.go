@@ -30,44 +30,52 @@ type planText struct {
 	DryRun   bool
 }
 
-// write prints the plan.
-func (p *planText) write(w io.Writer) {
+// planWidth is how wide a plan is where nothing says how much room there is, and at
+// most.
+const planWidth = 100
+
+// write prints the plan, in lines of at most width characters where words allow.
+func (p *planText) write(w io.Writer, width int) {
+	if width <= 0 || width > planWidth {
+		width = planWidth
+	}
+	row := func(label, text string) {
+		for _, line := range wrap(text, width-12) { // 11 in front, and the last column stays free
+			fmt.Fprintf(w, "  %-8s %s\n", label, line)
+			label = ""
+		}
+	}
 	title := "The plan:"
 	if p.DryRun {
 		title = "The plan of a dry run, which deletes nothing:"
 	}
 	fmt.Fprintf(w, "%s\n\n", title)
 	for i, line := range p.What {
-		planRow(w, map[bool]string{true: "read"}[i == 0], line)
+		row(map[bool]string{true: "read"}[i == 0], line)
 	}
 	if p.Rows >= 0 {
-		planRow(w, "rows", "about "+progress.Number(p.Rows))
+		row("rows", "about "+progress.Number(p.Rows))
 	}
-	planRow(w, "keys by", p.Schema)
+	row("keys by", p.Schema)
 	if p.Old != "" {
-		planRow(w, "", "and "+p.Old)
+		row("", "and "+p.Old)
 	}
-	planRow(w, "target", p.Target)
-	planRow(w, "pace", p.Pace)
+	if p.Target != "" {
+		row("target", p.Target)
+	}
+	row("pace", p.Pace)
 	if !p.DryRun {
-		planRow(w, "state", p.State)
+		row("state", p.State)
 	}
 	if len(p.Warnings) > 0 {
 		fmt.Fprint(w, "\n  Mind:\n")
 	}
 	for _, warning := range p.Warnings {
-		for i, line := range wrap(warning, 90) {
+		for i, line := range wrap(warning, width-5) {
 			fmt.Fprintf(w, "  %s %s\n", map[bool]string{true: "-", false: " "}[i == 0], line)
 		}
 	}
 	fmt.Fprintln(w)
-}
-
-func planRow(w io.Writer, label, text string) {
-	for _, line := range wrap(text, 100) {
-		fmt.Fprintf(w, "  %-8s %s\n", label, line)
-		label = ""
-	}
 }
 
 // paceText says how fast a replay may go.

@@ -37,10 +37,15 @@ func TestPlanText(t *testing.T) {
 		},
 	}
 	var b strings.Builder
-	p.write(&b)
+	p.write(&b, 0)
 	p.Pace = paceText(-1, 5*time.Millisecond, time.Second) + "\n" + paceText(0, 5*time.Millisecond, time.Second)
 	p.DryRun, p.Rows, p.Old, p.Warnings = true, -1, "", nil
-	p.write(&b)
+	p.write(&b, 80)
+	for line := range strings.Lines(b.String()) {
+		if len(line) > planWidth { // with its end
+			t.Errorf("%d characters: %s", len(line), line)
+		}
+	}
 	const golden = "testdata/plan.txt"
 	if *update {
 		if err := os.WriteFile(golden, []byte(b.String()), 0o600); err != nil {

@@ -132,8 +132,8 @@ func (r *replaying) resumeLine() string {
 		name = "replay"
 	}
 	words := []string{name, verbResume, "-state", r.args.State}
-	if r.args.Summary != "-" {
-		words = append(words, "-summary", r.args.Summary)
+	if file := r.args.Summary; file != "" && file != "-" {
+		words = append(words, "-summary", file)
 	}
 	return shellLine(words...)
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // timeForms says how a time may be written.
-const timeForms = `2026-11-17, "2026-11-17 08:30", tuesday (the last one, at 00:00) and yesterday are in this machine's time zone; 2026-11-17T08:30:00Z has its own; "3h ago" or "2d12h ago" count back from now`
+const timeForms = `2026-11-17, "2026-11-17 08:30", tuesday (the last one, or today, at 00:00) and yesterday are in this machine's time zone; 2026-11-17T08:30:00Z has its own; "3h ago" or "2d12h ago" count back from now`
 
 // instant is a time, and how it was written.
 type instant struct {
