@@ -140,7 +140,13 @@ func (c *cache) newerKeys(ctx context.Context, via string) ([]string, error) {
 
 // apt runs apt-get and returns what it printed.
 func (s *suite) apt(ctx context.Context, args ...string) (string, error) {
+	return s.aptIn(ctx, "", args...)
+}
+
+// aptIn is apt in a folder: what it downloads goes there.
+func (s *suite) aptIn(ctx context.Context, dir string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "apt-get", append([]string{"-q", "-y", "--no-install-recommends"}, args...)...)
+	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "APT_CONFIG="+filepath.Join(s.dir, "apt.conf"), "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive")
 	out, err := cmd.CombinedOutput()
 	if err != nil {

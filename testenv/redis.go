@@ -15,6 +15,10 @@ type RedisOptions struct {
 	Args   []string // further server arguments: "--maxmemory", "10mb"
 	Port   int      // fixed port; 0 chooses one
 	Memory bool     // keep nothing on disk: the server comes back empty. Without it an append-only file survives Kill
+
+	// Next is Redis as Debian's suite experimental has it, where that is newer than the others' and can be had; else, and
+	// as a container, it changes nothing.
+	Next bool
 }
 
 // Redis starts a standalone Redis server and waits until it answers.
@@ -29,7 +33,14 @@ func (e *Env) Valkey(ctx context.Context, o RedisOptions) (*Server, error) {
 
 func (e *Env) redisServer(ctx context.Context, kind string, o RedisOptions) (*Server, error) {
 	return e.run(ctx, 1, o.Port, func(ports []port) *spec {
-		return redisSpec(kind, ports, append(redisArgs(o), o.Args...))
+		sp := redisSpec(kind, ports, append(redisArgs(o), o.Args...))
+		if o.Next {
+			sp.native = func(ctx context.Context, n *native, sp *spec, _ string) (*process, error) {
+				argv, err := n.redisNext(ctx)
+				return &process{argv: append(argv, sp.args...)}, err
+			}
+		}
+		return sp
 	})
 }
 

@@ -46,6 +46,7 @@ func prepare(ctx context.Context) (err error) {
 		func() error { _, err := env.MariaDB(ctx, testenv.MySQLOptions{}); return err },
 		func() error { _, err := env.Kafka(ctx, testenv.KafkaOptions{}); return err },
 		func() error { _, err := env.Redis(ctx, testenv.RedisOptions{}); return err },
+		func() error { _, err := env.Redis(ctx, testenv.RedisOptions{Next: true}); return err },
 		func() error { _, err := env.Valkey(ctx, testenv.RedisOptions{}); return err },
 	} {
 		g.Go(fetch)
