@@ -47,9 +47,9 @@ var transcoders = map[string]transcoder{
 	"cp932":   multi(japanese.ShiftJIS),
 }
 
-// CharsetKnown says whether text columns of a MySQL character set can be turned
+// charsetKnown says whether text columns of a MySQL character set can be turned
 // into key text.
-func CharsetKnown(name string) bool {
+func charsetKnown(name string) bool {
 	if name == "utf8" {
 		name = "utf8mb3"
 	}

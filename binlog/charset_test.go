@@ -96,7 +96,7 @@ func TestCollationsAgreeWithServer(t *testing.T) {
 				if r[1] == "utf8" {
 					r[1] = "utf8mb3"
 				}
-				if got == "" && !CharsetKnown(r[1]) || r[1] == "binary" {
+				if got == "" && !charsetKnown(r[1]) || r[1] == "binary" {
 					continue
 				}
 				if known++; got != r[1] {

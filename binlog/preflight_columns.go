@@ -50,7 +50,7 @@ func (p *preflight) ruleColumns(r *keys.Rule, tables []*tableInfo, account strin
 			}
 			if err := check(c.typ); err != nil {
 				say(t, fmt.Sprintf("column %q: %v", name, err), "choose another column")
-			} else if c.charset != "" && !CharsetKnown(c.charset) {
+			} else if c.charset != "" && !charsetKnown(c.charset) {
 				say(t, fmt.Sprintf("column %q has character set %s, whose text cannot be turned into UTF-8 with certainty", name, c.charset),
 					fmt.Sprintf("convert it: ALTER TABLE … MODIFY %s %s CHARACTER SET utf8mb4", backtick(c.name), c.typ))
 			}

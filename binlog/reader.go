@@ -37,9 +37,9 @@ type readerView interface {
 	ask(ctx context.Context, s *session, srv Server) (pipeline.View, error)
 }
 
-// ErrWrongServer is wrapped by the error of an Ask that was answered by another
-// server than the one that was expected.
-var ErrWrongServer = errors.New("another server answers")
+// errWrongServer is wrapped by the error of an Ask that another server than the
+// expected one has answered.
+var errWrongServer = errors.New("another server answers")
 
 // NewReader returns the reader at cfg.Addr; of cfg only Addr, User, Password and
 // TLS are used. name is how it is called in logs and metrics. Where wantServer
@@ -56,8 +56,8 @@ func (r *Reader) Name() string { return r.name }
 // connection. After an error the next Ask connects anew. It returns when ctx
 // ends, and after 5 s without an answer at the latest; connecting may take
 // another 5 s, and on MariaDB so may the first answer of a connection, which is
-// that all is visible that was written before it. The error wraps ErrWrongServer where another server answers than
-// the expected one. It is not safe for concurrent use.
+// that all is visible that was written before it. Where another server answers
+// than the expected one, that is an error. It is not safe for concurrent use.
 func (r *Reader) Ask(ctx context.Context) (pipeline.View, error) {
 	v, err := r.ask(ctx)
 	if err != nil {
@@ -76,7 +76,7 @@ func (r *Reader) ask(ctx context.Context) (pipeline.View, error) {
 	v, err := r.view.ask(ctx, r.sess, r.srv)
 	if err == nil && r.want != "" && !strings.EqualFold(v.Server, r.want) {
 		err = fmt.Errorf("%w: %s is %s, not %s as expected; if the server was replaced or restored, give the new identity or none",
-			ErrWrongServer, r.cfg.Addr, v.Server, r.want)
+			errWrongServer, r.cfg.Addr, v.Server, r.want)
 	}
 	return v, err
 }

@@ -202,7 +202,7 @@ func TestReaderNoticesAnotherServer(t *testing.T) {
 			t.Errorf("server %q", v.Server)
 		}
 		r.Close()
-		if v, err := r.Ask(t.Context()); !errors.Is(err, ErrWrongServer) || !v.Shown.Empty() {
+		if v, err := r.Ask(t.Context()); !errors.Is(err, errWrongServer) || !v.Shown.Empty() {
 			t.Errorf("another server: %v, %v", v, err)
 		}
 		if v := ask(t, r); v.Server != first.Server {

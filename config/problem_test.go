@@ -53,7 +53,7 @@ func TestNoFile(t *testing.T) {
 }
 
 func TestSecretDoesNotPrint(t *testing.T) {
-	s := NewSecret("s3cret")
+	s := Secret{"s3cret"}
 	var log strings.Builder
 	logger := slog.New(slog.NewTextHandler(&log, nil))
 	logger.Info("x", "secret", s, "struct", struct{ S Secret }{s}, "pointer", &s)
@@ -64,7 +64,7 @@ func TestSecretDoesNotPrint(t *testing.T) {
 	if strings.Contains(log.String(), "s3cret") || strings.Contains(log.String(), "733363726574") {
 		t.Error(log.String())
 	}
-	if s.Reveal() != "s3cret" || s.Empty() || !NewSecret("").Empty() || NewSecret("").String() != "" {
+	if none := (Secret{}); s.Reveal() != "s3cret" || s.Empty() || !none.Empty() || none.String() != "" {
 		t.Error("Reveal, Empty or String is wrong")
 	}
 }

@@ -12,9 +12,6 @@ type Secret struct{ text string }
 
 const redacted = "[redacted]"
 
-// NewSecret returns a Secret that holds text.
-func NewSecret(text string) Secret { return Secret{text} }
-
 // Reveal returns the text itself, for the connection that needs it.
 func (s Secret) Reveal() string { return s.text }
 

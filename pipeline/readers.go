@@ -25,10 +25,7 @@ type Readers struct {
 	// MaxWait is how long the second pass waits for a server that lacks something
 	// before it goes on without it; 0 is for ever.
 	MaxWait time.Duration
-	// Every is the time between two questions while something waits for the
-	// answer; 0 is 50 ms. It is a second otherwise.
-	Every time.Duration
-	Hooks Hooks
+	Hooks   Hooks
 
 	mu      sync.Mutex
 	made    bool
@@ -128,7 +125,7 @@ func (r *Readers) pause(ctx context.Context, asked time.Time, failed bool) {
 		r.mu.Lock()
 		every, wake := idleEvery, r.wake
 		if len(r.waiting) > 0 && !failed {
-			every = r.busy()
+			every = busyEvery
 		}
 		r.mu.Unlock()
 		in := every - time.Since(asked)
@@ -146,13 +143,6 @@ func (r *Readers) pause(ctx context.Context, asked time.Time, failed bool) {
 			t.Stop()
 		}
 	}
-}
-
-func (r *Readers) busy() time.Duration {
-	if r.Every > 0 {
-		return r.Every
-	}
-	return busyEvery
 }
 
 // answered takes an answer in, and tells it where that is due.

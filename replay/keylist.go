@@ -17,8 +17,8 @@ import (
 	"github.com/doubletap-cdc/doubletap/pipeline"
 )
 
-// MaxKey is the longest key that a list may name, in bytes.
-const MaxKey = 64 << 10
+// maxKey is the longest key that a list may name, in bytes.
+const maxKey = 64 << 10
 
 // byteOrderMark is what some editors begin a file with.
 const byteOrderMark = "\ufeff"
@@ -183,7 +183,7 @@ func (l *KeyList) lines(ctx context.Context, at keyListCursor, fn func(key strin
 	if _, err := f.Seek(at.Offset, io.SeekStart); err != nil {
 		return fmt.Errorf("read the list of keys: %w", err)
 	}
-	in := bufio.NewReaderSize(f, MaxKey+len(byteOrderMark)+len("\r\n"))
+	in := bufio.NewReaderSize(f, maxKey+len(byteOrderMark)+len("\r\n"))
 	for {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -194,7 +194,7 @@ func (l *KeyList) lines(ctx context.Context, at keyListCursor, fn func(key strin
 		case err == io.EOF && len(line) == 0:
 			return nil
 		case errors.Is(err, bufio.ErrBufferFull):
-			return l.refuse(at.Line+1, "longer than "+strconv.Itoa(MaxKey)+" bytes")
+			return l.refuse(at.Line+1, "longer than "+strconv.Itoa(maxKey)+" bytes")
 		case err != nil && err != io.EOF:
 			return fmt.Errorf("read the list of keys %s: %w", l.Path, err)
 		}
@@ -204,8 +204,8 @@ func (l *KeyList) lines(ctx context.Context, at keyListCursor, fn func(key strin
 			key = strings.TrimPrefix(key, byteOrderMark)
 		}
 		switch {
-		case len(key) > MaxKey:
-			return l.refuse(at.Line, "longer than "+strconv.Itoa(MaxKey)+" bytes")
+		case len(key) > maxKey:
+			return l.refuse(at.Line, "longer than "+strconv.Itoa(maxKey)+" bytes")
 		case !utf8.ValidString(key):
 			return l.refuse(at.Line, "not UTF-8, and no event can hold it")
 		}

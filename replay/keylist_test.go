@@ -23,7 +23,7 @@ func writeList(t *testing.T, text string) string {
 }
 
 func TestKeyList(t *testing.T) {
-	long := strings.Repeat("k", MaxKey)
+	long := strings.Repeat("k", maxKey)
 	path := writeList(t, "\ufeffitem:1\n\nitem 2 \r\n  item:3\n\n"+long+"\r\nitem:*\nlast")
 	want := []string{"item:1", "item 2 ", "  item:3", long, "item:*", "last"}
 	l := &KeyList{KeyListSpec: KeyListSpec{Path: path, Chunk: 3}, Name: "shop", Schema: "8f2b",
@@ -70,8 +70,8 @@ func TestKeyListRefuses(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
 		{"nothing", "", "has no keys"},
 		{"only empty lines", "\n\r\n\n", "has no keys"},
-		{"a long key", "a\n" + strings.Repeat("k", MaxKey+1) + "\n", "line 2 of the list of keys"},
-		{"a very long key", "a\nb\n" + strings.Repeat("k", 3*MaxKey), "line 3 of the list of keys"},
+		{"a long key", "a\n" + strings.Repeat("k", maxKey+1) + "\n", "line 2 of the list of keys"},
+		{"a very long key", "a\nb\n" + strings.Repeat("k", 3*maxKey), "line 3 of the list of keys"},
 		{"not text", "a\nb\xff\n", "line 2 of the list"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -88,7 +88,7 @@ func TestKeyListRefuses(t *testing.T) {
 
 // TestKeyListLongBehindAMark: a byte order mark does not count for the length.
 func TestKeyListLongBehindAMark(t *testing.T) {
-	long := strings.Repeat("k", MaxKey)
+	long := strings.Repeat("k", maxKey)
 	l := &KeyList{KeyListSpec: KeyListSpec{Path: writeList(t, "\ufeff"+long+"\r\n\ufeffkept")}}
 	var got []string
 	err := l.Read(t.Context(), "", func(_ context.Context, c Chunk) error { got = append(got, c.Events[0].Keys...); return nil })

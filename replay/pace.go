@@ -11,7 +11,7 @@ import (
 // steps while all is well and is halved when something suffers (AIMD), so it
 // settles below what Redis and the invalidators have to spare. While live
 // deletes are late nothing goes at all. What is read and makes few keys waits too,
-// since the source feels it: RowsPerKey rows count as a key. It is used by one Run
+// since the source feels it: ten rows count as a key. It is used by one Run
 // or Count, or between Start and its end.
 type Pace struct {
 	Load Load // nil: nobody is asked
@@ -59,9 +59,9 @@ const (
 	ByAdapting = "adapting" // the rate grows from its start, or again after a halving
 )
 
-// RowsPerKey is how many rows are read in the time of one key: a walk of a table
+// rowsPerKey is how many rows are read in the time of one key: a walk of a table
 // that skips nearly all of its rows goes at 250,000 rows/s with UsualMax.
-const RowsPerKey = 10
+const rowsPerKey = 10
 
 const (
 	firstRate = 5000 // keys/s
@@ -128,7 +128,7 @@ func (p *Pace) Rows(ctx context.Context, n int64) error { return p.read(ctx, n, 
 // read returns when the chunk after one of so many rows, which made so many keys,
 // may be read. The error is ctx's cause.
 func (p *Pace) read(ctx context.Context, rows int64, keys int) error {
-	n := rows/RowsPerKey - int64(keys)
+	n := rows/rowsPerKey - int64(keys)
 	if p == nil || n <= 0 {
 		return nil
 	}

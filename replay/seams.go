@@ -79,6 +79,3 @@ type Load interface {
 // Log reads records that are in the live log: a log of package bus, or a client of
 // the process that has an embedded log open.
 type Log = pipeline.History
-
-// Bounds are the readable offsets of a partition: [Start, End).
-type Bounds = pipeline.Bounds

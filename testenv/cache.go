@@ -42,7 +42,7 @@ func (c *cache) folder(ctx context.Context, name, recipe string, build func(ctx 
 		return final, s, nil
 	}
 	if c.noDownload {
-		return "", stamp{}, fmt.Errorf("%s: %w", name, ErrNotCached)
+		return "", stamp{}, fmt.Errorf("%s: %w", name, errNotCached)
 	}
 	unlock, err := c.lock(ctx, name)
 	if err != nil {

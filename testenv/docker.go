@@ -137,7 +137,7 @@ func (d *docker) launch(ctx context.Context, sp *spec, _ string) (instance, stri
 	}
 	if !present {
 		if d.noPull {
-			return nil, "", fmt.Errorf("no image %s: %w", image, ErrNotCached)
+			return nil, "", fmt.Errorf("no image %s: %w", image, errNotCached)
 		}
 		d.log("pulling image " + image)
 	}

@@ -16,8 +16,8 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// ErrNotCached is returned where a server would have to be downloaded and Options.NoDownload forbids it.
-var ErrNotCached = errors.New("server is not in the cache: run make test, or set TESTENV=native, which downloads it")
+// errNotCached is returned where a server would have to be downloaded and Options.NoDownload forbids it.
+var errNotCached = errors.New("server is not in the cache: run make test, or set TESTENV=native, which downloads it")
 
 // Options are the settings of Open; the zero value is usable.
 type Options struct {
@@ -25,7 +25,7 @@ type Options struct {
 	CacheDir   string            // unpacked servers; default $DOUBLETAP_TESTENV_CACHE, else doubletap-testenv in the user's cache folder
 	DataDir    string            // where the data of running servers goes; default the system's folder for temporary files
 	Log        func(line string) // progress lines; default none; called from several goroutines
-	NoDownload bool              // fail with ErrNotCached instead of downloading or pulling
+	NoDownload bool              // fail with errNotCached instead of downloading or pulling
 }
 
 // Env is a set of running servers. Its methods may be called concurrently.

@@ -52,13 +52,6 @@ func (s *Server) Admit(shown string) {
 	s.less = &less
 }
 
-// Shown returns what the server shows.
-func (s *Server) Shown() gtid.Set {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.shown
-}
-
 // Become makes another server answer.
 func (s *Server) Become(server string) {
 	s.mu.Lock()

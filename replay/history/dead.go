@@ -39,10 +39,6 @@ type DeadSource struct {
 	lacks []Lack
 }
 
-// Lacks returns what the letters' records do not hold, though today's schema
-// needs it, as the last Plan found it.
-func (s *DeadSource) Lacks() []Lack { return s.lacks }
-
 func (s *DeadSource) tables() []pipeline.Scope {
 	if len(s.spec.Tables) == 0 {
 		return []pipeline.Scope{pipeline.Everything}

@@ -64,7 +64,7 @@ func TestDeadLetters(t *testing.T) {
 		if len(plan.Warnings) != 2 || !strings.Contains(plan.Warnings[0], "2 dead letters still cannot be decoded") || !strings.Contains(plan.Warnings[1], "lack the column id") {
 			t.Errorf("warnings %q", plan.Warnings)
 		}
-		if l := s.Lacks(); len(l) != 1 || l[0].Set != testUUID+":11" {
+		if l := s.lacks; len(l) != 1 || l[0].Set != testUUID+":11" {
 			t.Errorf("lacks %+v", l)
 		}
 		chunks := read(t, openedDead(t, deps, plan.Fixed), "")
