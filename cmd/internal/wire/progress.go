@@ -3,9 +3,6 @@ package wire
 import (
 	"context"
 	"errors"
-	"fmt"
-	"maps"
-	"strconv"
 	"sync"
 	"time"
 
@@ -46,96 +43,38 @@ func (p passes) Missing(set gtid.Set, pass pipeline.Pass) []string {
 	return p.State.Missing(set, watermark.Pass(pass))
 }
 
-// reader is one that remembers what it showed last.
-type reader struct {
-	pipeline.Reader
-	mu    sync.Mutex
-	shown gtid.Set
-	asked time.Time // when the question was sent; zero before the first answer
+// outElsewhere knows which servers are out in any partition, whoever owns it: its
+// owner tells applications before second deletes go on without one, which can be
+// read. What the second passes have gone past does not say it: those of other
+// partitions go past a change at once, and nobody waits for what changes no key.
+type outElsewhere struct {
+	mu      sync.Mutex
+	servers []string  // identities; "*" is one that its owner does not know
+	tried   time.Time // when it was read
 }
 
-func (r *reader) Ask(ctx context.Context) (pipeline.View, error) {
-	asked := time.Now()
-	v, err := r.Reader.Ask(ctx)
-	if err == nil {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.shown, r.asked = v.Shown, asked
-	}
-	return v, err
-}
-
-func (r *reader) last() (shown gtid.Set, asked time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.shown, r.asked
-}
-
-// standing judges which readers show everything that the second pass, of all
-// invalidators, has gone past: what a server that does not would put into the
-// cache is not deleted again before it is back. A watermark is compared with
-// an answer to a later question only, so the judgement comes with the second
-// look at the soonest.
-type standing struct {
-	mu     sync.Mutex
-	second gtid.Set  // of all partitions together
-	read   time.Time // when second was read; zero before the first time
-	tried  time.Time // when it was tried
-	behind map[string]bool
-}
-
-// readAgain is the least time between two looks at the watermarks.
+// readAgain is the least time between two looks at what applications are told.
 const readAgain = time.Second
 
-// judge returns the readers that lack something. Where Redis does not answer it
-// is as before: nothing is cached then either.
-func (s *standing) judge(readers []*reader, read func() (gtid.Set, error)) (behind map[string]bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.behind == nil {
-		s.behind = map[string]bool{}
-	}
-	for _, r := range readers {
-		if shown, asked := r.last(); !s.read.IsZero() && asked.After(s.read) {
-			s.behind[r.Name()] = !shown.HasAll(s.second)
+// list returns the identities of the servers that are out. Where Redis does not
+// answer, or nobody vouches for a partition, it is as before.
+func (e *outElsewhere) list(read func() (watermark.Trust, error)) []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if time.Since(e.tried) >= readAgain {
+		e.tried = time.Now()
+		if said, err := read(); err == nil && !said.Expired {
+			e.servers = said.Out
 		}
 	}
-	if time.Since(s.tried) >= readAgain {
-		s.tried = time.Now()
-		if second, err := read(); err == nil {
-			s.second, s.read = second, time.Now()
-		}
-	}
-	return maps.Clone(s.behind)
+	return e.servers
 }
 
-// secondPass reads what the second pass has gone past in any partition.
-func (a *App) secondPass(ctx context.Context) (all gtid.Set, err error) {
+// trust reads what applications are told.
+func (a *App) trust(ctx context.Context) (watermark.Trust, error) {
 	c, err := a.conn(ctx)
 	if err != nil {
-		return all, err
+		return watermark.Trust{}, err
 	}
-	fields, err := c.HGetAll(ctx, watermark.SetsKey(a.Config.Source.Name)).Result()
-	if err != nil {
-		return all, fmt.Errorf("read the watermarks: %w", err)
-	}
-	for i, n := 0, 1; i < n; i++ {
-		text, ok := fields[strconv.Itoa(i)]
-		if !ok {
-			continue // nothing was posted there yet
-		}
-		p, err := watermark.ParseSets(text)
-		if err != nil {
-			return all, fmt.Errorf("read the watermark of partition %d: %w", i, err)
-		}
-		if i == 0 {
-			n = p.Partitions
-		}
-		set, err := gtid.Parse(p.Second)
-		if err != nil {
-			return all, fmt.Errorf("read the watermark of partition %d: %w", i, err)
-		}
-		all.Union(set)
-	}
-	return all, nil
+	return watermark.ReadTrust(ctx, c, a.Config.Source.Name)
 }

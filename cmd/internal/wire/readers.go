@@ -3,22 +3,22 @@ package wire
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/doubletap-cdc/doubletap/admin"
 	"github.com/doubletap-cdc/doubletap/binlog"
 	"github.com/doubletap-cdc/doubletap/config"
-	"github.com/doubletap-cdc/doubletap/gtid"
 	"github.com/doubletap-cdc/doubletap/pipeline"
+	"github.com/doubletap-cdc/doubletap/watermark"
 )
 
 // watching is what asks the source, and every server that cache fills read from,
 // what it shows.
 type watching struct {
 	*pipeline.Readers
-	servers  []*reader
-	standing standing
-	closers  []func()
+	elsewhere outElsewhere
+	closers   []func()
 }
 
 // watch makes it. It does not connect. The caller closes it when it no longer runs.
@@ -38,10 +38,8 @@ func (a *App) watch() (*watching, error) {
 			return nil, err
 		}
 		server := binlog.NewReader(cfg, one.Addr, one.ServerUUID)
-		remembers := &reader{Reader: server}
 		w.closers = append(w.closers, server.Close)
-		w.servers = append(w.servers, remembers)
-		w.Servers = append(w.Servers, remembers)
+		w.Servers = append(w.Servers, server)
 	}
 	return w, nil
 }
@@ -67,23 +65,25 @@ func (a *App) readerConfig(r config.Reader) (binlog.Config, error) {
 // readerPage is what /readers shows, once this process watches any.
 func (a *App) readerPage(ctx context.Context) ([]admin.Reader, bool) {
 	w := a.watching.Load()
-	if w == nil || len(w.servers) == 0 {
+	if w == nil || len(w.Servers) == 0 {
 		return nil, false
 	}
-	behind := w.standing.judge(w.servers, func() (gtid.Set, error) {
+	out := w.elsewhere.list(func() (watermark.Trust, error) {
 		const patience = 500 * time.Millisecond // of a proxy
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
-		return a.secondPass(ctx)
+		return a.trust(ctx)
 	})
 	all := []admin.Reader{}
 	for _, s := range w.State() {
 		if s.Source {
 			continue
 		}
+		// One that its owner could never ask may be any that is behind at all.
+		isOut := slices.Contains(out, s.Server) || slices.Contains(out, "*") && s.Behind > 0
 		r := admin.Reader{
 			Name: s.Name, ServerUUID: s.Server, Up: s.Err == nil, LagSeconds: s.Lag.Seconds(), BehindTransactions: s.Behind,
-			Late: s.Late, OutPartitions: append([]string{}, s.Out...), MayServe: s.MayServe && !behind[s.Name],
+			Late: s.Late, OutPartitions: append([]string{}, s.Out...), MayServe: s.MayServe && !isOut,
 		}
 		switch {
 		case s.Err != nil:
@@ -92,8 +92,8 @@ func (a *App) readerPage(ctx context.Context) ([]admin.Reader, bool) {
 			r.Reason = "second deletes go on without it, and are owed to it"
 		case s.Late:
 			r.Reason = "it is later than second_delete.max_wait"
-		case behind[s.Name]:
-			r.Reason = "it lacks transactions whose second deletes were made without it"
+		case isOut:
+			r.Reason = "second deletes go on without it in partitions of another invalidator"
 		}
 		all = append(all, r)
 	}

@@ -205,6 +205,65 @@ second_delete: {fill: 200ms, max_wait: 1s, readers: ["%s", {addr: "%s", server_u
 	}
 }
 
+// TestReadersOfTwoInvalidators: each of two that share the partitions says of a
+// replica that it may serve while it lags by less than max_wait, although the
+// second passes of other partitions are past what it lacks; and that it may not
+// once it is out, in whosever partition.
+func TestReadersOfTwoInvalidators(t *testing.T) {
+	source := envtest.MySQL(t, testenv.MySQLOptions{})
+	replica := envtest.MySQL(t, testenv.MySQLOptions{ReplicaOf: source})
+	kafka, redis := envtest.Kafka(t), envtest.Redis(t)
+	db, behind := envtest.DB(t, source), envtest.DB(t, replica)
+	exec(t, db, "CREATE DATABASE shop", "CREATE TABLE shop.item (id INT PRIMARY KEY)")
+	config := write(t, map[string]string{
+		"keys.yaml": "version: 1\nkeys:\n  - {name: item, table: shop.item, key: 'two:{id}'}\n",
+		"doubletap.yaml": fmt.Sprintf(`
+source: {name: shop, addr: "%s", user: root}
+log: {kafka: {brokers: ["%s"], topic: %s, partitions: 4}}
+redis: {addrs: ["%s"]}
+keys: keys.yaml
+second_delete: {fill: 200ms, max_wait: 5s, readers: ["%s"]}
+`, source.Addr, kafka.Addr, envtest.Topic(t), redis.Addr, replica.Addr),
+	})
+	run(t, Tailer, config).await("/readyz", 200, `"ready": true`)
+	both := []*command{run(t, Invalidator, config), run(t, Invalidator, config)}
+	name := "/readers?name=" + replica.Addr
+	for _, c := range both {
+		c.await("/readyz", 200, `"warnings": []`)
+		c.await(name, 200, `"may_serve": true`)
+	}
+
+	exec(t, behind, "STOP REPLICA SQL_THREAD")
+	exec(t, db, "INSERT INTO shop.item VALUES (1)")
+	both[0].await("/wait?timeout=10s&gtid="+url.QueryEscape(one(t, db, "SELECT @@global.gtid_executed")), 200, `"done": true`)
+	for lag := 0.0; lag < 3.5; {
+		for _, c := range both {
+			code, body := c.get(name)
+			var r admin.Reader
+			if err := json.Unmarshal([]byte(body), &r); err != nil {
+				t.Fatal(err, body)
+			}
+			if lag = r.LagSeconds; code != 200 && !r.Late {
+				t.Fatalf("it lags by less than max_wait: %d %s", code, body)
+			}
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	for _, c := range both {
+		c.await(name, 503, `"late": true`)
+	}
+	both[0].await("/wait?timeout=30s&pass=second&gtid="+url.QueryEscape(one(t, db, "SELECT @@global.gtid_executed")), 200, `"done": true`)
+	for _, c := range both {
+		if code, body := c.get(name); code != 503 {
+			t.Errorf("second deletes went on without it: %d %s", code, body)
+		}
+	}
+	exec(t, behind, "START REPLICA SQL_THREAD")
+	for _, c := range both {
+		c.await(name, 200, `"may_serve": true`)
+	}
+}
+
 // TestSourceOutOfReach: an invalidator with Kafka between it and the source can
 // start where it cannot reach the source, and says what that costs.
 func TestSourceOutOfReach(t *testing.T) {
