@@ -23,6 +23,7 @@ type App struct {
 	Hooks  pipeline.Hooks
 	Ready  *admin.Ready
 
+	path        string         // of the configuration
 	replayHooks pipeline.Hooks // of what is replayed
 
 	watching   atomic.Pointer[watching]      // once the readers are watched
@@ -41,7 +42,7 @@ func newApp(o options, stderr io.Writer) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &App{Config: c, Schema: schema, Log: newLogger(c, stderr), adminAddr: c.Admin.Listen}
+	a := &App{path: o.config, Config: c, Schema: schema, Log: newLogger(c, stderr), adminAddr: c.Admin.Listen}
 	if o.admin != "" {
 		a.adminAddr, a.adminExact = o.admin, true
 	}

@@ -1,15 +1,19 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
+	"net/url"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 
@@ -57,7 +61,7 @@ func Main(c Command, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, c.Name, version())
 		return ExitOK
 	case o.healthy != "":
-		return healthy(o.healthy, stderr)
+		return c.healthy(o.healthy, stderr)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -76,21 +80,19 @@ func Main(c Command, args []string, stdout, stderr io.Writer) int {
 
 func (c Command) parse(args []string, stdout, stderr io.Writer) (o options, code int, ok bool) {
 	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
-	fs.SetOutput(stderr)
+	fs.SetOutput(io.Discard) // what is wrong is said below, and help goes to standard output
 	fs.StringVar(&o.config, "config", "", "the configuration `file` (docs/configuration.md)")
-	fs.BoolVar(&o.check, "check", false, "run the preflight, print every finding and the configuration in effect, and exit")
+	fs.BoolVar(&o.check, "check", false, "run the preflight, print the configuration in effect and every finding, and exit")
 	fs.StringVar(&o.admin, "admin", "", "listen for health and metrics at this `address` instead of admin.listen")
 	fs.StringVar(&o.healthy, "healthy", "", "ask the process with this admin `address` whether it is ready, and exit 0 or 1")
 	fs.BoolVar(&o.version, "version", false, "print the version and exit")
-	fs.Usage = func() {
-		fmt.Fprintf(fs.Output(), "%s %s\n\nUsage:\n  %s -config doubletap.yaml [-check] [-admin host:port]\n\n", c.Name, c.Synopsis, c.Name)
-		fs.PrintDefaults()
-		fmt.Fprint(fs.Output(), "\nExit codes: 0 stopped in order, 1 failed, 2 usage, configuration or preflight,\n3 position lost and source.on_gap is \"stop\".\n")
-	}
 	switch err := fs.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
+		c.usage(fs, stdout)
 		return o, ExitOK, false
 	case err != nil:
+		fmt.Fprintf(stderr, "%s: %v\n\n", c.Name, err)
+		c.usage(fs, stderr)
 		return o, ExitUsage, false
 	case fs.NArg() > 0:
 		fmt.Fprintf(stderr, "%s: unexpected argument %q; did you mean -config %s?\n", c.Name, fs.Arg(0), fs.Arg(0))
@@ -102,11 +104,21 @@ func (c Command) parse(args []string, stdout, stderr io.Writer) (o options, code
 	return o, 0, true
 }
 
-// check prints the findings and the configuration in effect.
+func (c Command) usage(fs *flag.FlagSet, w io.Writer) {
+	fs.SetOutput(w)
+	fmt.Fprintf(w, "%s %s\n\nUsage:\n  %s -config doubletap.yaml [-check] [-admin host:port]\n  %s -healthy host:port\n  %s -version\n\n", c.Name, c.Synopsis, c.Name, c.Name, c.Name)
+	fs.PrintDefaults()
+	fmt.Fprint(w, "\nExit codes: 0 stopped in order, 1 failed, 2 usage, configuration or preflight,\n3 position lost and source.on_gap is \"stop\".\n")
+}
+
+// check prints the configuration in effect and the findings: the worst ones last,
+// next to the verdict.
 func (c Command) check(ctx context.Context, a *App, stdout io.Writer) int {
 	findings := c.Check(ctx, a, false)
+	slices.SortStableFunc(findings, func(a, b pipeline.Finding) int { return cmp.Compare(a.Severity, b.Severity) })
+	fmt.Fprintf(stdout, "The configuration in effect:\n\n%s\n", a.Config.Redacted())
 	refused := report(findings, func(f pipeline.Finding) { fmt.Fprintln(stdout, f) })
-	fmt.Fprintf(stdout, "\nThe configuration in effect:\n\n%s\n", a.Config.Redacted())
+	fmt.Fprintln(stdout)
 	if refused > 0 {
 		fmt.Fprintf(stdout, "%s would refuse to start: %d of %d findings must be fixed first.\n", c.Name, refused, len(findings))
 		return ExitUsage
@@ -116,19 +128,26 @@ func (c Command) check(ctx context.Context, a *App, stdout io.Writer) int {
 }
 
 func (c Command) run(ctx context.Context, a *App) int {
+	a.Log.Info("starting", "command", c.Name, "version", version(), "config", a.path, "keys", a.Config.Keys, "schema", a.Schema.Hash())
+	stopping := context.AfterFunc(ctx, func() { a.Log.Info("stopping; a second signal ends the process at once") })
+	defer stopping()
 	findings := c.Check(ctx, a, true)
 	if ctx.Err() != nil {
 		return ExitOK
 	}
 	refused := report(findings, func(f pipeline.Finding) {
+		level, attrs := slog.LevelInfo, []any{}
 		switch f.Severity {
 		case pipeline.Refusal:
-			a.Log.Error("preflight: "+f.Check+": "+f.Problem, "fix", f.Fix)
+			level = slog.LevelError
 		case pipeline.Warning:
-			a.Log.Warn("preflight: "+f.Check+": "+f.Problem, "fix", f.Fix)
-		default:
-			a.Log.Info("preflight: " + f.Check + ": " + f.Problem)
+			level = slog.LevelWarn
+		case pipeline.Note:
 		}
+		if f.Fix != "" {
+			attrs = append(attrs, "fix", f.Fix)
+		}
+		a.Log.Log(ctx, level, "preflight: "+f.Check+": "+f.Problem, attrs...)
 	})
 	if refused > 0 {
 		a.Log.Error("start refused; mend what the preflight found, and see it all with -check", "findings", refused)
@@ -165,11 +184,14 @@ func report(findings []pipeline.Finding, each func(pipeline.Finding)) (refused i
 
 // healthy asks another process, for container health checks in images that
 // have no shell.
-func healthy(addr string, stderr io.Writer) int {
+func (c Command) healthy(addr string, stderr io.Writer) int {
 	client := http.Client{Timeout: 2 * time.Second}
 	resp, err := client.Get("http://" + addr + "/readyz")
 	if err != nil {
-		fmt.Fprintln(stderr, err)
+		if e, ok := errors.AsType[*url.Error](err); ok { // it would repeat the address
+			err = e.Err
+		}
+		fmt.Fprintf(stderr, "%s: ask %s whether it is ready: %v: is it running, and is this its admin address?\n", c.Name, addr, err)
 		return ExitRuntime
 	}
 	defer resp.Body.Close()

@@ -41,7 +41,7 @@ var Invalidator = Command{
 		if a.Config.Log.Kafka != nil {
 			findings = slices.Concat(findings, a.checkKafka(ctx, create), a.checkLag(ctx))
 		} else {
-			findings = append(findings, a.checkSource(ctx)...)
+			findings = slices.Concat(findings, a.checkDir(), a.checkSource(ctx))
 		}
 		return append(findings, a.checkReaders(ctx)...)
 	},

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"syscall"
 	"time"
 
 	"github.com/doubletap-cdc/doubletap/admin"
@@ -14,7 +16,11 @@ import (
 // openEmbedded opens the log in a folder.
 func (a *App) openEmbedded() (*bus.Embedded, error) {
 	c := a.Config.Log.Embedded
-	return bus.OpenEmbedded(bus.EmbeddedConfig{Dir: c.Dir, Retain: c.Retain, Logger: a.Log, Hooks: a.Hooks})
+	log, err := bus.OpenEmbedded(bus.EmbeddedConfig{Dir: c.Dir, Retain: c.Retain, Logger: a.Log, Hooks: a.Hooks})
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EROFS) {
+		err = fmt.Errorf("%w; %s", err, dirFix)
+	}
+	return log, err
 }
 
 // showLog lets replay ask this process for what it has open.

@@ -2,7 +2,9 @@ package wire
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
@@ -24,6 +26,9 @@ func (a *App) observe() {
 // serve answers health and metrics while the command works.
 func (a *App) serve(ctx context.Context, c Command) error {
 	listener, err := admin.Listen(ctx, a.adminAddr, a.adminExact, a.Log)
+	if errors.Is(err, syscall.EADDRINUSE) && a.adminExact {
+		return fmt.Errorf("%w: %w; choose another -admin, or leave it out, and the next free port is taken", errUsage, err)
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
