@@ -52,13 +52,13 @@ func (h HTTP) Middleware(next http.Handler) http.Handler {
 		h.SameSite = http.SameSiteLaxMode
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		was := h.read(r)
+		was, behind := h.read(r)
 		m := &memory{seen: was}
 		rw := &responseWriter{ResponseWriter: w, before: func() {
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			m.sent = true
-			if m.seen != was {
+			if m.seen != was || behind {
 				h.write(w, m.seen)
 			}
 		}}
@@ -70,19 +70,22 @@ func (h HTTP) Middleware(next http.Handler) http.Handler {
 // Middleware is that of a zero [HTTP].
 func Middleware(next http.Handler) http.Handler { return HTTP{}.Middleware(next) }
 
-// read merges what the request carries. Of tokens that are too long together it
+// read merges what the request carries, and reports whether its cookie holds less:
+// then the header makes up for a cookie that a parallel answer has replaced, which
+// requests without the header need as well. Of tokens that are too long together it
 // takes the header's: a program that sends one knows what it does.
-func (h HTTP) read(r *http.Request) Seen {
+func (h HTTP) read(r *http.Request) (seen Seen, behind bool) {
 	header := h.verify(r.Header.Get(h.Header))
 	c, err := r.Cookie(h.Cookie)
 	if err != nil {
-		return header
+		return header, false
 	}
 	cookie := h.verify(c.Value)
-	if both, err := Merge(header, cookie); err == nil {
-		return both
+	both, err := Merge(header, cookie)
+	if err != nil {
+		return header, false
 	}
-	return header
+	return both, both != cookie
 }
 
 func (h HTTP) write(w http.ResponseWriter, seen Seen) {
