@@ -2,7 +2,11 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
+
+	"github.com/segmentio/kafka-go"
 
 	"github.com/doubletap-cdc/doubletap/pipeline"
 )
@@ -22,6 +26,10 @@ func (k *Kafka) CheckSource(ctx context.Context, source string) ([]pipeline.Find
 		return nil, nil
 	}
 	newest, err := k.newestSource(ctx)
+	for until := time.Now().Add(topicPatience); passing(err) && ctx.Err() == nil && time.Now().Before(until); {
+		pause(ctx, 100*time.Millisecond) // a topic made just now has leaders that do not know it yet
+		newest, err = k.newestSource(ctx)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("look in %s whose topic it is: %w", topic, k.explain(err))
 	}
@@ -31,6 +39,12 @@ func (k *Kafka) CheckSource(ctx context.Context, source string) ([]pipeline.Find
 	return []pipeline.Finding{refused("kafka topic "+k.live,
 		fmt.Sprintf("it belongs to the source %q: its newest position in %s is not one of %q", newest, topic, source),
 		fmt.Sprintf("give %q a topic of its own (log.kafka.topic, and invalidators with the same one); or, if it is the same source under another address, set source.name to %q", source, newest))}, nil
+}
+
+// passing says that kafka answered, with what another try may mend.
+func passing(err error) bool {
+	answer, ok := errors.AsType[kafka.Error](err)
+	return ok && answer.Temporary()
 }
 
 // newestSource returns the source that stored a position last, of those whose
