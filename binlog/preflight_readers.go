@@ -3,6 +3,7 @@ package binlog
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +16,9 @@ import (
 type ReaderConfig struct {
 	Config        // Addr, User, Password and TLS are used
 	Server string // the identity that it must have (Server.UUID); "" is any
+	// SourceLogin and SourceTLS say that User and TLS are the source's, because the
+	// configuration has none for readers: advice names the right setting then.
+	SourceLogin, SourceTLS bool
 }
 
 // PreflightReaders looks at the servers that the second pass will wait for and
@@ -31,14 +35,16 @@ func PreflightReaders(ctx context.Context, source Config, readers []ReaderConfig
 	checks := make([]*readerCheck, len(readers))
 	var wg sync.WaitGroup
 	for i, r := range readers {
-		checks[i] = &readerCheck{preflight: preflight{cfg: r.Config}, want: r.Server, maxWait: maxWait}
+		checks[i] = &readerCheck{preflight: preflight{cfg: r.Config}, reader: r, maxWait: maxWait}
 		wg.Go(func() { checks[i].run(ctx) })
 	}
 	wg.Wait()
 	// After the readers: what they have is then compared with a newer set.
 	from, err := showsNow(ctx, source)
 	var findings []pipeline.Finding
-	if err != nil {
+	// Where the source is a reader too, its own findings say so already.
+	said := slices.ContainsFunc(checks, func(c *readerCheck) bool { return c.cfg.Addr == source.Addr && len(c.findings) > 0 })
+	if err != nil && !said {
 		findings = append(findings, pipeline.Finding{
 			Severity: pipeline.Warning, Check: "source", Problem: fmt.Sprintf("it is not known whether the readers replicate from it: %v", err),
 			Fix: "let this machine connect to it, with source.user; then check again",
@@ -49,10 +55,10 @@ func PreflightReaders(ctx context.Context, source Config, readers []ReaderConfig
 		if err == nil {
 			c.compare(from)
 		}
-		if name, ok := first[c.srv.UUID]; ok && c.srv.UUID != "" {
-			c.warn("server", fmt.Sprintf("it is the same server as %s", name), "name it once")
-		}
-		if c.srv.UUID != "" {
+		if c.srv.UUID != "" && !c.several { // else it is one of theirs, by chance
+			if name, ok := first[c.srv.UUID]; ok {
+				c.warn("server", fmt.Sprintf("it is the same server as %s", name), "name it once")
+			}
 			first[c.srv.UUID] = c.cfg.Addr
 		}
 		for _, f := range c.findings {
@@ -74,9 +80,10 @@ func showsNow(ctx context.Context, source Config) (pipeline.View, error) {
 // readerCheck collects the findings about one reader.
 type readerCheck struct {
 	preflight
-	want     string
+	reader   ReaderConfig
 	maxWait  time.Duration
-	channels int // that it replicates through
+	several  bool // servers are behind the address
+	channels int  // that it replicates through
 	shown    gtid.Set
 	asked    bool // shown is known
 }
@@ -138,7 +145,7 @@ func (c *readerCheck) connect(ctx context.Context) (sessions []*session) {
 			sessions = append(sessions, s)
 			continue
 		}
-		fix := strings.ReplaceAll(connectFix(err, c.cfg.User, readerSetting, "REPLICATION CLIENT"), readerSetting+".addr", readerSetting+".readers")
+		fix := c.connectFix(err)
 		switch code := serverCode(err); {
 		case len(sessions) > 0:
 			c.warn("connection", fmt.Sprintf("it gave %d of %d connections, so whether several servers are behind the address is not certain: %v", len(sessions), probes, err), fix)
@@ -150,6 +157,19 @@ func (c *readerCheck) connect(ctx context.Context) (sessions []*session) {
 		break
 	}
 	return sessions
+}
+
+// connectFix says what to do about an error of dial.
+func (c *readerCheck) connectFix(err error) string {
+	if c.reader.SourceTLS && isTLSError(err) {
+		return "give " + readerSetting + ".tls the CA that signed the server's certificate and the name in it; source.tls is used where it is not set"
+	}
+	fix := strings.ReplaceAll(connectFix(err, c.cfg.User, readerSetting, "REPLICATION CLIENT"), readerSetting+".addr", readerSetting+".readers")
+	if c.reader.SourceLogin {
+		own := readerSetting + ".user and " + readerSetting + ".password"
+		fix = strings.ReplaceAll(fix, own, "source.user and source.password, which are used because "+readerSetting+".user is not set")
+	}
+	return fix
 }
 
 // identitySQL names the server that answers this very statement.
@@ -177,12 +197,13 @@ func (c *readerCheck) oneServer(ctx context.Context, sessions []*session) error 
 	}
 	switch {
 	case len(seen) > 1:
+		c.several = true
 		c.refuse("server", fmt.Sprintf("%d servers answered at this address: it is load-balanced, and what one of them shows says nothing of the others", len(seen)),
 			"name each server by its own address in "+readerSetting+".readers")
-	case c.want == "":
+	case c.reader.Server == "":
 		c.note("server", "any server at this address would be believed", fmt.Sprintf("name the server: {addr: %q, server_uuid: %q}", c.cfg.Addr, c.srv.UUID))
-	case !strings.EqualFold(c.want, c.srv.UUID):
-		c.refuse("server", fmt.Sprintf("it is %s, not %s as configured", c.srv.UUID, c.want),
+	case !strings.EqualFold(c.reader.Server, c.srv.UUID):
+		c.refuse("server", fmt.Sprintf("it is %s, not %s as configured", c.srv.UUID, c.reader.Server),
 			fmt.Sprintf("correct the address; or, where the server was replaced: {addr: %q, server_uuid: %q}", c.cfg.Addr, c.srv.UUID))
 	}
 	return nil

@@ -143,12 +143,13 @@ func TestPreflightReadersOfSeveralServers(t *testing.T) {
 		check   string
 		problem string
 	}{
-		"load-balanced":       {[]ReaderConfig{{Config: Config{Addr: balancer(t, source, replica), User: "root"}}}, pipeline.Refusal, "server", "load-balanced"},
+		"load-balanced":       {[]ReaderConfig{{Config: Config{Addr: balancer(t, source, replica), User: "root"}}, reader(source), reader(replica)}, pipeline.Refusal, "server", "load-balanced"},
 		"one behind a proxy":  {[]ReaderConfig{{Config: Config{Addr: balancer(t, replica), User: "root"}}}, pipeline.Note, "server", "any server"},
 		"named twice":         {[]ReaderConfig{reader(replica), {Config: Config{Addr: balancer(t, replica), User: "root"}}}, pipeline.Warning, "server", "same server as " + replica.Addr},
 		"another server":      {[]ReaderConfig{{Config: rootConfig(replica), Server: "3e11fa47-71ca-11e1-9e33-c80aa9429562"}}, pipeline.Refusal, "server", "not 3e11fa47"},
 		"not of the source":   {[]ReaderConfig{reader(other)}, pipeline.Refusal, "source", "no transaction in common"},
 		"a wrong password":    {[]ReaderConfig{{Config: Config{Addr: replica.Addr, User: "root", Password: "h1dden"}}}, pipeline.Refusal, "connection", "denied"},
+		"the source's login":  {[]ReaderConfig{{Config: Config{Addr: replica.Addr, User: "root", Password: "h1dden"}, SourceLogin: true}}, pipeline.Refusal, "connection", "denied"},
 		"nothing answers":     {[]ReaderConfig{{Config: Config{Addr: "127.0.0.1:1", User: "root"}}}, pipeline.Warning, "connection", "go on without it after 10m"},
 		"no server of SQL":    {[]ReaderConfig{{Config: Config{Addr: balancer(t, envtest.Redis(t)), User: "root"}}}, pipeline.Warning, "connection", ""},
 		"another kind":        {[]ReaderConfig{reader(envtest.MariaDB(t))}, pipeline.Refusal, "source", "cannot be found on the other"},
@@ -166,6 +167,12 @@ func TestPreflightReadersOfSeveralServers(t *testing.T) {
 			}
 			if f.Fix == "" {
 				t.Errorf("%s: no fix", f)
+			}
+			if c.readers[0].SourceLogin && !strings.Contains(f.Fix, "correct source.user and source.password") {
+				t.Errorf("the fix names settings that are not used: %s", f.Fix)
+			}
+			if name == "load-balanced" && strings.Contains(lines(findings), "same server") {
+				t.Errorf("one of several servers is compared with others:\n%s", lines(findings))
 			}
 		})
 	}

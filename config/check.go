@@ -112,13 +112,12 @@ func (l *loader) checkKafka(k *Kafka) {
 }
 
 func (l *loader) checkRedis(r *Redis) {
-	if l.oneOf("redis.mode", r.Mode, "auto", "standalone", "sentinel", "cluster") {
-		port := "6379"
-		if r.Mode == "sentinel" {
-			port = "26379"
-		}
-		l.addresses("redis.addrs", r.Addrs, port)
+	l.oneOf("redis.mode", r.Mode, "auto", "standalone", "sentinel", "cluster")
+	port := "6379"
+	if r.Mode == "sentinel" {
+		port = "26379"
 	}
+	l.addresses("redis.addrs", r.Addrs, port)
 	switch {
 	case r.Mode == "sentinel" && r.Master == "":
 		l.problem("redis.master", "is needed with mode: sentinel: the name in \"sentinel monitor NAME …\"")

@@ -28,7 +28,10 @@ func (a *App) checkReaders(ctx context.Context) []pipeline.Finding {
 		if err != nil {
 			return refuse("second_delete", err)
 		}
-		readers = append(readers, binlog.ReaderConfig{Config: cfg, Server: r.ServerUUID})
+		own := &a.Config.SecondDelete
+		readers = append(readers, binlog.ReaderConfig{
+			Config: cfg, Server: r.ServerUUID, SourceLogin: own.User == "", SourceTLS: own.TLS == nil && cfg.TLS != nil,
+		})
 	}
 	return binlog.PreflightReaders(ctx, source, readers, a.Config.SecondDelete.MaxWait)
 }
