@@ -8,6 +8,10 @@
 // are served, and no others: all programs must read and fill them through this
 // client, or one that speaks the same protocol (docs/cache-protocol.md).
 //
+// GetAfter and GetManyAfter return nothing older than what their caller has seen, as
+// a token says ([Token], [Merge], [HTTP]; docs/read-your-writes.md). While nobody
+// vouches for the deletes, a rule's on_untrusted says what happens.
+//
 // When Redis is slow or down, the client reads the database instead, stores
 // nothing, and bounds how many such loads run at a time.
 package cache
