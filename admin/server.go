@@ -1,5 +1,6 @@
-// Package admin is a command's HTTP side: health, readiness and metrics, and the
-// hooks that feed metrics and logs from the engine.
+// Package admin is a command's HTTP side: health, readiness, metrics, what the
+// readers show (/readers), waiting for deletes (/wait), and an embedded log for
+// replays (/log/); and the hooks that feed metrics and logs from the engine.
 //
 // No metric and no log line carries a key: keys may be personal data.
 package admin

@@ -1,7 +1,7 @@
 // Package bus is the log between tailer and invalidators: Kafka, through
 // kafka-go, or an embedded log on local disk for one process, on bbolt. Both
-// implement the engine's seams Publisher, Consumer, Positions and DeadLetters,
-// and pass the suite pipelinetest.RunLog.
+// implement the engine's seams Publisher, Consumer, Positions, Prepared,
+// DeadLetters and History, and pass the suite pipelinetest.RunLog.
 //
 // The package guards the log's half of the invariants: done is called only when
 // records are durable (I2), cursors never pass the synced end of the log's

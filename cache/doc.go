@@ -12,6 +12,10 @@
 // a token says ([Token], [Merge], [HTTP]; docs/read-your-writes.md). While nobody
 // vouches for the deletes, a rule's on_untrusted says what happens.
 //
+// What is cached is served while invalidators vouch for it.
+// GetAfter and GetManyAfter serve nothing older than what a user has seen, by tokens
+// that [Middleware] carries from request to request (docs/read-your-writes.md).
+//
 // When Redis is slow or down, the client reads the database instead, stores
 // nothing, and bounds how many such loads run at a time.
 package cache
