@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -211,13 +210,8 @@ func TestPreflightConnection(t *testing.T) {
 	wrong.Password = "not to be printed"
 	unknownCA := good
 	unknownCA.TLS = &tls.Config{RootCAs: x509.NewCertPool()}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	closed := good
-	closed.Addr = l.Addr().String()
-	_ = l.Close()
+	closed.Addr = envtest.FreeAddr(t)
 	for _, c := range []struct {
 		name, problem, fix string
 		cfg                Config

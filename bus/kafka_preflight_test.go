@@ -3,7 +3,6 @@ package bus
 import (
 	"context"
 	"crypto/rand"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -122,14 +121,7 @@ func TestKafkaPreflight(t *testing.T) {
 }
 
 func TestKafkaPreflightNamesBrokersThatDoNotAnswer(t *testing.T) {
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead := closed.Addr().String()
-	if err := closed.Close(); err != nil {
-		t.Fatal(err)
-	}
+	dead := envtest.FreeAddr(t)
 	k, err := NewKafka(KafkaConfig{Brokers: []string{dead}, Topic: "x", Partitions: 1})
 	if err != nil {
 		t.Fatal(err)

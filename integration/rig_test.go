@@ -123,14 +123,9 @@ func openSQL(t *testing.T, s *testenv.Server, name string) *sql.DB {
 func createUser(t *testing.T, db *sql.DB, user string) {
 	t.Helper()
 	quoted := "'" + strings.ReplaceAll(secret, "'", "''") + "'"
-	for _, stmt := range []string{
+	envtest.Exec(t, db,
 		fmt.Sprintf("CREATE USER IF NOT EXISTS %s@'%%' IDENTIFIED BY %s", user, quoted),
-		fmt.Sprintf("GRANT REPLICATION SLAVE, REPLICATION CLIENT, SELECT ON *.* TO %s@'%%'", user),
-	} {
-		if _, err := db.ExecContext(t.Context(), stmt); err != nil {
-			t.Fatalf("%s: %v", stmt, err)
-		}
-	}
+		fmt.Sprintf("GRANT REPLICATION SLAVE, REPLICATION CLIENT, SELECT ON *.* TO %s@'%%'", user))
 }
 
 func (r *rig) exec(stmt string, args ...any) {

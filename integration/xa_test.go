@@ -22,11 +22,7 @@ func (r *rig) prepareXA(xid string, stmts ...string) {
 		r.t.Fatal(err)
 	}
 	xid = r.xid(xid)
-	for _, s := range slices.Concat([]string{"XA START " + xid}, stmts, []string{"XA END " + xid, "XA PREPARE " + xid}) {
-		if _, err := conn.ExecContext(r.t.Context(), s); err != nil {
-			r.t.Fatalf("%.200s: %v", s, err)
-		}
-	}
+	envtest.Exec(r.t, conn, slices.Concat([]string{"XA START " + xid}, stmts, []string{"XA END " + xid, "XA PREPARE " + xid})...)
 	if err := db.Close(); err != nil {
 		r.t.Fatal(err)
 	}

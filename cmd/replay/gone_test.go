@@ -16,11 +16,7 @@ func TestRowsThatAreGone(t *testing.T) {
 	r := newRig(t)
 	r.db = envtest.Database(t, r.source)
 	db := envtest.DB(t, r.source)
-	for _, sql := range []string{"CREATE TABLE %s.item (id INT PRIMARY KEY, sku VARCHAR(20) COLLATE utf8mb4_bin)", "INSERT INTO %s.item VALUES (1, 's1')"} {
-		if _, err := db.ExecContext(t.Context(), fmt.Sprintf(sql, r.db)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	envtest.Exec(t, db, "CREATE TABLE "+r.db+".item (id INT PRIMARY KEY, sku VARCHAR(20) COLLATE utf8mb4_bin)", "INSERT INTO "+r.db+".item VALUES (1, 's1')")
 	r.write("keys.yaml", fmt.Sprintf("version: 1\nkeys:\n  - {name: item, table: '%s.item', key: 'item:{id}'}\n  - {name: sku, table: '%[1]s.item', key: 'sku:{sku}'}\n", r.db))
 	for _, c := range []struct {
 		list string

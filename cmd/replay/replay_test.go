@@ -104,11 +104,7 @@ func TestSwitch(t *testing.T) {
 	r := newRig(t)
 	r.db = envtest.Database(t, r.source)
 	db := envtest.DB(t, r.source)
-	for _, ddl := range []string{"CREATE TABLE %s.item (id INT PRIMARY KEY, sku VARCHAR(20) COLLATE utf8mb4_bin)", "CREATE TABLE %s.end (id VARCHAR(20) PRIMARY KEY)"} {
-		if _, err := db.ExecContext(t.Context(), fmt.Sprintf(ddl, r.db)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	envtest.Exec(t, db, "CREATE TABLE "+r.db+".item (id INT PRIMARY KEY, sku VARCHAR(20) COLLATE utf8mb4_bin)", "CREATE TABLE "+r.db+".end (id VARCHAR(20) PRIMARY KEY)")
 	since := time.Now().UTC().Format(time.RFC3339)
 	end := fmt.Sprintf("  - {name: end, table: '%s.end', key: 'item:{id}'}\n", r.db)
 	of := func(column string) string {

@@ -178,17 +178,13 @@ func (r *rig) table(keys string, rows int) {
 	r.until("the pipeline is ready", p, func() bool { return r.redis.Exists(r.t.Context(), "doubletap:{shop}:trusted:0").Val() == 1 })
 	db := envtest.DB(r.t, r.source)
 	for i := range rows {
-		if _, err := db.ExecContext(r.t.Context(), "INSERT INTO "+r.db+".item VALUES (?, ?)", i, fmt.Sprintf("s%d", i)); err != nil {
-			r.t.Fatal(err)
-		}
+		envtest.Exec(r.t, db, fmt.Sprintf("INSERT INTO %s.item VALUES (%d, 's%d')", r.db, i, i))
 	}
 	// What says that all of it was handled is a key of the last row.
 	if err := r.redis.Set(r.t.Context(), "item:end", "x", 0).Err(); err != nil {
 		r.t.Fatal(err)
 	}
-	if _, err := db.ExecContext(r.t.Context(), "INSERT INTO "+r.db+".end VALUES ('end')"); err != nil {
-		r.t.Fatal(err)
-	}
+	envtest.Exec(r.t, db, "INSERT INTO "+r.db+".end VALUES ('end')")
 	r.until("the rows are handled", p, func() bool { return r.redis.Exists(r.t.Context(), "item:end").Val() == 0 })
 	if err := p.Stop(); err != nil {
 		r.t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"github.com/doubletap-cdc/doubletap/binlog"
 	"github.com/doubletap-cdc/doubletap/pipeline"
 	"github.com/doubletap-cdc/doubletap/replay"
+	"github.com/doubletap-cdc/doubletap/testenv/envtest"
 )
 
 func TestBinlogServer(t *testing.T) {
@@ -29,11 +30,7 @@ func TestBinlogServer(t *testing.T) {
 
 func (l *binlogLab) exec(statements ...string) {
 	l.Helper()
-	for _, s := range statements {
-		if _, err := l.db.ExecContext(l.Context(), s); err != nil {
-			l.Fatalf("%s: %v", s, err)
-		}
-	}
+	envtest.Exec(l, l.db, statements...)
 }
 
 func testByGTIDs(l *binlogLab) {

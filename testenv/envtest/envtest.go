@@ -220,6 +220,18 @@ func FreeAddr(t testing.TB) string {
 	return l.Addr().String()
 }
 
+// Exec runs statements one after the other, on a pool or on one connection; the test ends at the first that fails.
+func Exec(t testing.TB, db interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}, statements ...string) {
+	t.Helper()
+	for _, s := range statements {
+		if _, err := db.ExecContext(t.Context(), s); err != nil {
+			t.Fatalf("%.300s: %v", s, err)
+		}
+	}
+}
+
 var names atomic.Int64
 
 func unique(prefix string) string {

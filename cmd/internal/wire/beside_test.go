@@ -25,7 +25,7 @@ import (
 func TestReplaysBesideLiveChanges(t *testing.T) {
 	source, kafka, server := envtest.MySQL(t), envtest.Kafka(t), envtest.Redis(t)
 	db, schema, topic := envtest.DB(t, source), envtest.Database(t, source), envtest.Topic(t)
-	exec(t, db, "CREATE TABLE "+schema+".item (id INT PRIMARY KEY)")
+	envtest.Exec(t, db, "CREATE TABLE "+schema+".item (id INT PRIMARY KEY)")
 	config := write(t, map[string]string{
 		"keys.yaml": fmt.Sprintf("version: 1\nkeys:\n  - {name: item, table: %s.item, key: '%s:{id}'}\n", schema, schema),
 		"doubletap.yaml": fmt.Sprintf(`
@@ -39,7 +39,7 @@ second_delete: {fill: 3s}
 	run(t, Tailer, config).await("/readyz", 200, `"ready": true`)
 	c := run(t, Invalidator, config)
 	c.await("/readyz", 200, `"ready": true`)
-	exec(t, db, "INSERT INTO "+schema+".item VALUES (1)")
+	envtest.Exec(t, db, "INSERT INTO "+schema+".item VALUES (1)")
 	written := one(t, db, "SELECT @@global.gtid_executed")
 	c.await("/wait?timeout=60s&pass=second&gtid="+strings.ReplaceAll(written, "\n", ""), 200, `"done": true`)
 	live := liveMetrics(c)

@@ -65,14 +65,7 @@ func (l *lines) String() string {
 // run starts a command; stop ends it, or the test does.
 func run(t *testing.T, c Command, config string) *command {
 	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	addr := envtest.FreeAddr(t)
 	log := &lines{}
 	a, err := newApp(options{config: config, admin: addr}, log)
 	if err != nil {
@@ -127,15 +120,6 @@ func (c *command) await(path string, code int, want string) string {
 	return ""
 }
 
-func exec(t *testing.T, db *sql.DB, statements ...string) {
-	t.Helper()
-	for _, s := range statements {
-		if _, err := db.ExecContext(t.Context(), s); err != nil {
-			t.Fatalf("%s: %v", s, err)
-		}
-	}
-}
-
 func one(t *testing.T, db *sql.DB, query string) (text string) {
 	t.Helper()
 	if err := db.QueryRowContext(t.Context(), query).Scan(&text); err != nil {
@@ -151,7 +135,7 @@ func TestReadersOfAPipeline(t *testing.T) {
 	replica := envtest.MySQL(t, testenv.MySQLOptions{ReplicaOf: source})
 	redis := envtest.Redis(t)
 	db, behind := envtest.DB(t, source), envtest.DB(t, replica)
-	exec(t, db, "CREATE DATABASE shop", "CREATE TABLE shop.item (id INT PRIMARY KEY, name VARCHAR(20))")
+	envtest.Exec(t, db, "CREATE DATABASE shop", "CREATE TABLE shop.item (id INT PRIMARY KEY, name VARCHAR(20))")
 	config := write(t, map[string]string{
 		"keys.yaml": "version: 1\nkeys:\n  - {name: item, table: shop.item, key: 'wired:{id}'}\n",
 		"doubletap.yaml": fmt.Sprintf(`
@@ -174,8 +158,8 @@ second_delete: {fill: 200ms, max_wait: 1s, readers: ["%s", {addr: "%s", server_u
 		t.Errorf("/readers: %v, %+v", err, all)
 	}
 
-	exec(t, behind, "STOP REPLICA SQL_THREAD")
-	exec(t, db, "INSERT INTO shop.item VALUES (1, 'one')")
+	envtest.Exec(t, behind, "STOP REPLICA SQL_THREAD")
+	envtest.Exec(t, db, "INSERT INTO shop.item VALUES (1, 'one')")
 	written := url.QueryEscape(one(t, db, "SELECT @@global.gtid_executed"))
 	c.await("/wait?timeout=10s&gtid="+written, 200, `"done": true`)
 	c.await("/wait?timeout=0s&pass=second&gtid="+written, 504, "partition 0: 1 of")
@@ -195,7 +179,7 @@ second_delete: {fill: 200ms, max_wait: 1s, readers: ["%s", {addr: "%s", server_u
 	c.await("/readyz", 200, "reader "+replica.Addr+" is out")
 	c.await(name, 503, `"embedded/0"`)
 
-	exec(t, behind, "START REPLICA SQL_THREAD")
+	envtest.Exec(t, behind, "START REPLICA SQL_THREAD")
 	c.await(name, 200, `"may_serve": true`)
 	c.await("/readyz", 200, `"warnings": []`)
 	for _, want := range []string{"level=ERROR msg=\"a reader is out", "msg=\"a reader is back"} {
@@ -214,7 +198,7 @@ func TestReadersOfTwoInvalidators(t *testing.T) {
 	replica := envtest.MySQL(t, testenv.MySQLOptions{ReplicaOf: source})
 	kafka, redis := envtest.Kafka(t), envtest.Redis(t)
 	db, behind := envtest.DB(t, source), envtest.DB(t, replica)
-	exec(t, db, "CREATE DATABASE shop", "CREATE TABLE shop.item (id INT PRIMARY KEY)")
+	envtest.Exec(t, db, "CREATE DATABASE shop", "CREATE TABLE shop.item (id INT PRIMARY KEY)")
 	config := write(t, map[string]string{
 		"keys.yaml": "version: 1\nkeys:\n  - {name: item, table: shop.item, key: 'two:{id}'}\n",
 		"doubletap.yaml": fmt.Sprintf(`
@@ -233,8 +217,8 @@ second_delete: {fill: 200ms, max_wait: 5s, readers: ["%s"]}
 		c.await(name, 200, `"may_serve": true`)
 	}
 
-	exec(t, behind, "STOP REPLICA SQL_THREAD")
-	exec(t, db, "INSERT INTO shop.item VALUES (1)")
+	envtest.Exec(t, behind, "STOP REPLICA SQL_THREAD")
+	envtest.Exec(t, db, "INSERT INTO shop.item VALUES (1)")
 	both[0].await("/wait?timeout=10s&gtid="+url.QueryEscape(one(t, db, "SELECT @@global.gtid_executed")), 200, `"done": true`)
 	for lag := 0.0; lag < 3.5; {
 		for _, c := range both {
@@ -258,7 +242,7 @@ second_delete: {fill: 200ms, max_wait: 5s, readers: ["%s"]}
 			t.Errorf("second deletes went on without it: %d %s", code, body)
 		}
 	}
-	exec(t, behind, "START REPLICA SQL_THREAD")
+	envtest.Exec(t, behind, "START REPLICA SQL_THREAD")
 	for _, c := range both {
 		c.await(name, 200, `"may_serve": true`)
 	}

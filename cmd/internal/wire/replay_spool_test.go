@@ -38,9 +38,9 @@ func TestReplayWaitsForAReader(t *testing.T) {
 	source, server := envtest.MySQL(t, testenv.MySQLOptions{}), envtest.Redis(t)
 	replica := envtest.MySQL(t, testenv.MySQLOptions{ReplicaOf: source})
 	db, behind := envtest.DB(t, source), envtest.DB(t, replica)
-	exec(t, db, "CREATE DATABASE shop", "CREATE TABLE shop.item (id INT PRIMARY KEY)")
-	exec(t, behind, "STOP REPLICA SQL_THREAD")
-	exec(t, db, "INSERT INTO shop.item VALUES (1)")
+	envtest.Exec(t, db, "CREATE DATABASE shop", "CREATE TABLE shop.item (id INT PRIMARY KEY)")
+	envtest.Exec(t, behind, "STOP REPLICA SQL_THREAD")
+	envtest.Exec(t, db, "INSERT INTO shop.item VALUES (1)")
 	written := strings.ReplaceAll(one(t, db, "SELECT @@global.gtid_executed"), "\n", "")
 	config := write(t, map[string]string{
 		"keys.yaml": "version: 1\nkeys:\n  - {name: item, table: shop.item, key: 'owed:{id}'}\n",

@@ -37,7 +37,7 @@ func documentedRights(t *testing.T) (all []any) {
 func TestDocumentedRights(t *testing.T) {
 	source, server := envtest.MySQL(t), envtest.Redis(t)
 	db, schema := envtest.DB(t, source), envtest.Database(t, source)
-	exec(t, db, "CREATE TABLE "+schema+".item (id INT PRIMARY KEY)", "INSERT INTO "+schema+".item VALUES (1), (2)")
+	envtest.Exec(t, db, "CREATE TABLE "+schema+".item (id INT PRIMARY KEY)", "INSERT INTO "+schema+".item VALUES (1), (2)")
 	admin := redis.NewClient(&redis.Options{Addr: server.Addr})
 	defer admin.Close()
 	config := func(user string, more ...any) string {
@@ -75,17 +75,17 @@ second_delete: {fill: 200ms}
 	}
 	wait() // for what a first start deletes
 	put()
-	exec(t, db, "DELETE FROM "+schema+".item WHERE id = 2")
+	envtest.Exec(t, db, "DELETE FROM "+schema+".item WHERE id = 2")
 	wait()
 	if left(":2") != 0 || left(":gone") != 1 {
 		t.Error("the key of the row was not deleted, or others were")
 	}
-	exec(t, db, "TRUNCATE "+schema+".item")
+	envtest.Exec(t, db, "TRUNCATE "+schema+".item")
 	wait()
 	if left(":gone") != 0 {
 		t.Error("no sweep")
 	}
-	exec(t, db, "INSERT INTO "+schema+".item VALUES (1)")
+	envtest.Exec(t, db, "INSERT INTO "+schema+".item VALUES (1)")
 	wait()
 	put()
 	replay := func(config string, more ...string) (code int, out string) {

@@ -15,7 +15,7 @@ import (
 func TestStandby(t *testing.T) {
 	source, kafka, redis := envtest.MySQL(t), envtest.Kafka(t), envtest.Redis(t)
 	db, schema := envtest.DB(t, source), envtest.Database(t, source)
-	exec(t, db, "CREATE TABLE "+schema+".item (id INT PRIMARY KEY)")
+	envtest.Exec(t, db, "CREATE TABLE "+schema+".item (id INT PRIMARY KEY)")
 	config := write(t, map[string]string{
 		"keys.yaml": fmt.Sprintf("version: 1\nkeys:\n  - {name: item, table: %s.item, key: 'standby:{id}'}\n", schema),
 		"doubletap.yaml": fmt.Sprintf(`
@@ -36,7 +36,7 @@ second_delete: {fill: 200ms}
 	if all := both[0].log.String() + both[1].log.String(); strings.Count(all, `msg="partition taken"`) == 0 || strings.Count(all, "partitions=0") == 0 {
 		t.Errorf("not one has the partition and one nothing:\n%s", all)
 	}
-	exec(t, db, "INSERT INTO "+schema+".item VALUES (1)")
+	envtest.Exec(t, db, "INSERT INTO "+schema+".item VALUES (1)")
 	written := url.QueryEscape(one(t, db, "SELECT @@global.gtid_executed"))
 	for _, c := range both {
 		c.await("/wait?timeout=30s&pass=second&gtid="+written, 200, `"done": true`)
