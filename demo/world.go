@@ -39,7 +39,13 @@ func openWorld(ctx context.Context, kafka bool, out *screen) (w *world, err erro
 	}
 	out.say("building the commands, and starting MySQL and Redis%s; the first time they are downloaded", map[bool]string{true: " and Kafka"}[kafka])
 	var g errgroup.Group
-	g.Go(func() error { return commands.Build(ctx, w.dir) })
+	g.Go(func() error {
+		err := commands.Build(ctx, w.dir)
+		if err == nil {
+			out.say("the commands are built")
+		}
+		return err
+	})
 	g.Go(func() error { return w.startServers(ctx, kafka, out) })
 	if err = g.Wait(); err != nil {
 		return w, err
@@ -63,6 +69,7 @@ func (w *world) startServers(ctx context.Context, kafka bool, out *screen) error
 	if w.mysql, err = w.env.MySQL(ctx, testenv.MySQLOptions{Args: []string{"--plugin-load-add=semisync_source.so"}}); err != nil {
 		return err
 	}
+	out.say("MySQL is up")
 	if w.server, err = w.env.Redis(ctx, testenv.RedisOptions{}); err != nil {
 		return err
 	}
