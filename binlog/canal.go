@@ -20,7 +20,7 @@ import (
 
 // canalSource reads with go-mysql's canal, which learns the columns of a table
 // by asking the server for them. It is for servers that cannot name columns in
-// the binlog. CanalLimits says what it cannot promise.
+// the binlog. canalLimits says what it cannot promise.
 type canalSource struct {
 	history
 
@@ -29,10 +29,10 @@ type canalSource struct {
 
 var _ pipeline.Source = (*canalSource)(nil)
 
-// CanalLimits is what the canal driver does not see, in sentences for
+// canalLimits is what the canal driver does not see, in sentences for
 // preflight. Each is a property of go-mysql v1.16.0 canal/sync.go, which calls
 // no handler then.
-func CanalLimits() []string {
+func canalLimits() []string {
 	return []string{
 		"columns are named after the table as it is now: rows from before an ALTER TABLE that moves columns may be read wrongly until the ALTER itself is reached, which makes the whole table stale",
 		"a session that writes with binlog_row_image=MINIMAL or NOBLOB is noticed only where a primary key column is missing: left-out columns look like NULL",

@@ -166,7 +166,7 @@ func isNetError(err error) bool {
 
 // driver says which driver will be used and what it cannot promise.
 func (p *preflight) driver(context.Context) error {
-	name, err := ChooseDriver(p.cfg, p.srv)
+	name, err := chooseDriver(p.cfg, p.srv)
 	if err != nil {
 		p.refuse("driver", err.Error(), "correct source.driver")
 		return nil
@@ -178,7 +178,7 @@ func (p *preflight) driver(context.Context) error {
 		if p.srv.FullMetadata {
 			why, fix = "source.driver asks for it", "leave source.driver out"
 		}
-		p.warn("driver", "the canal driver is used, because "+why+"; its limits: "+strings.Join(CanalLimits(), "; "), fix)
+		p.warn("driver", "the canal driver is used, because "+why+"; its limits: "+strings.Join(canalLimits(), "; "), fix)
 	case !p.srv.FullMetadata:
 		p.refuse("driver", fmt.Sprintf("the replication driver needs binlog_row_metadata, which %s does not have", p.srv.Version), "leave source.driver out, or upgrade the server to MySQL 8.0.1 or MariaDB 10.5")
 	}

@@ -172,7 +172,7 @@ func (c *readerCheck) connectFix(err error) string {
 	return fix
 }
 
-// identitySQL names the server that answers this very statement.
+// These name the server that answers this very statement.
 const (
 	identityMySQL   = "SELECT @@server_uuid"
 	identityMariaDB = "SELECT CONCAT(@@server_id, ' ', @@hostname, ' ', @@port)"

@@ -109,7 +109,7 @@ func TestPreflightCanal(t *testing.T) {
 	cfg := rootConfig(s)
 	cfg.Driver = DriverCanal
 	findings, _ := Preflight(t.Context(), cfg)
-	mustFind(t, findings, pipeline.Warning, "driver", CanalLimits()[0])
+	mustFind(t, findings, pipeline.Warning, "driver", canalLimits()[0])
 	f := mustFind(t, findings, pipeline.Refusal, "show_gipk_in_create_table_and_information_schema", "")
 	if find(findings, pipeline.Refusal, "binlog_row_metadata", "") != nil {
 		t.Error("canal needs no binlog_row_metadata")

@@ -13,10 +13,10 @@ const (
 	DriverCanal       = "canal"
 )
 
-// ChooseDriver returns the driver for a server: the one that cfg names, else
+// chooseDriver returns the driver for a server: the one that cfg names, else
 // replication where the server can name columns in the binlog
 // (binlog_row_metadata=FULL), canal where it cannot.
-func ChooseDriver(cfg Config, srv Server) (string, error) {
+func chooseDriver(cfg Config, srv Server) (string, error) {
 	switch cfg.Driver {
 	case "":
 		if srv.FullMetadata {
@@ -32,7 +32,7 @@ func ChooseDriver(cfg Config, srv Server) (string, error) {
 // NewSource returns the source for a server that Detect has described. It does
 // not connect. cfg.ServerID must have been resolved: see LeaseServerID.
 func NewSource(cfg Config, srv Server) (pipeline.Source, error) {
-	driver, err := ChooseDriver(cfg, srv)
+	driver, err := chooseDriver(cfg, srv)
 	if err != nil {
 		return nil, err
 	}

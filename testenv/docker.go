@@ -19,7 +19,7 @@ import (
 )
 
 // images are the images of each component: the one to pull, which a variable (DOUBLETAP_IMAGE_MYSQL and so on) replaces,
-// and the one that BuildImages makes.
+// and the one that the command mkimages makes.
 var images = map[string]string{
 	"mysql":   "mysql:8.4",
 	"mariadb": "mariadb:11.8",
