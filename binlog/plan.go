@@ -103,7 +103,7 @@ type plans struct {
 	schema  *keys.Schema
 	mariadb bool
 	byID    map[uint64]*plan
-	older   map[uint64]*plan // those from before byID was full: some are of the statement at hand
+	older   map[uint64]*plan             // those from before byID was full: some are of the statement at hand
 	names   func(*plan, *tableMap) error // finds column names that the binlog lacks; may be nil
 }
 
