@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -101,6 +102,15 @@ func (r *replaying) cached(ctx context.Context, names []string) (n int, err erro
 	return n, nil
 }
 
+// tell says a sentence, on a terminal in lines that fit.
+func (r *replaying) tell(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if width := r.display.Width(); width > 0 {
+		text = strings.Join(wrap(text, width-1), "\n")
+	}
+	r.say("%s", text)
+}
+
 func (r *replaying) sayCounted(c replay.Counted, rate float64, took time.Duration) {
 	r.say("\n%s distinct keys of %s rows would be deleted:\n", progress.Number(c.Keys), progress.Number(c.Rows))
 	for _, rule := range c.Rules {
@@ -118,10 +128,11 @@ func (r *replaying) sayCounted(c replay.Counted, rate float64, took time.Duratio
 		r.say("  and every key like %s: %s", p.Pattern, p.Reason)
 	}
 	if c.Sampled > 0 {
-		r.say("\n%s of %s sampled keys are in Redis now: about %s reads of the database more, %s a second while the replay runs.",
+		r.say("")
+		r.tell("%s of %s sampled keys are in Redis now: about %s reads of the database more, %s a second while the replay runs.",
 			progress.Number(int64(c.Cached)), progress.Number(int64(c.Sampled)), progress.Number(c.Misses), progress.Number(int64(c.MissesPerSecond)))
 	}
 	seconds := time.Duration(c.Seconds * float64(time.Second)).Round(time.Second)
-	r.say("At %s keys/s a replay takes %v or more, and then the second deletes; reading took %v in this dry run.",
+	r.tell("At %s keys/s a replay takes %v or more, and then the second deletes; reading took %v in this dry run.",
 		progress.Number(int64(rate)), max(seconds, time.Second), took.Round(100*time.Millisecond))
 }
