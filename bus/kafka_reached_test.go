@@ -97,9 +97,9 @@ func TestKafkaTopicMadeAnew(t *testing.T) {
 		t.Fatal("the loss is not told")
 	}
 	save("seven")
-	makeAnewReason := "partition 0 took a record at offset 0, but had reached 5"
-	expect("stored after the loss", restarted(), "seven", makeAnewReason)
-	expect("and in the same process", k, "seven", makeAnewReason)
+	reason := "partition 0 took a record at offset 0, but had reached 5"
+	expect("stored after the loss", restarted(), "seven", reason)
+	expect("and in the same process", k, "seven", reason)
 	select {
 	case <-positions.Lost():
 		t.Error("the loss is told again")
@@ -121,6 +121,7 @@ func TestKafkaTopicMadeAnew(t *testing.T) {
 	expect("empty, and no ends are known", restarted(), "old", "it is empty, but a position is stored")
 	publishAll(t, publisher, "i")
 	expect("no ends are known", restarted(), "old", "")
+	expect("this process knows them", k, "old", "partition 0 took a record at offset 0, but had reached 3")
 }
 
 func TestKafkaLostOf(t *testing.T) {

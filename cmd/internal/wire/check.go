@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/doubletap-cdc/doubletap/binlog"
+	"github.com/doubletap-cdc/doubletap/bus"
 	"github.com/doubletap-cdc/doubletap/pipeline"
 )
 
@@ -37,11 +38,23 @@ func (a *App) checkReaders(ctx context.Context) []pipeline.Finding {
 }
 
 func (a *App) checkKafka(ctx context.Context, create bool) []pipeline.Finding {
+	return a.lookAtKafka(ctx, func(log *bus.Kafka) ([]pipeline.Finding, error) { return log.EnsureTopics(ctx, create) })
+}
+
+// checkKafkaSource looks whose topic it is. It comes after checkKafka, which has
+// looked for the brokers.
+func (a *App) checkKafkaSource(ctx context.Context) []pipeline.Finding {
+	return a.lookAtKafka(ctx, func(log *bus.Kafka) ([]pipeline.Finding, error) {
+		return log.CheckSource(ctx, a.Config.Source.Name)
+	})
+}
+
+func (a *App) lookAtKafka(ctx context.Context, look func(*bus.Kafka) ([]pipeline.Finding, error)) []pipeline.Finding {
 	log, err := a.openKafka()
 	if err != nil {
 		return refuse("log", err)
 	}
-	findings, err := log.EnsureTopics(ctx, create)
+	findings, err := look(log)
 	if err != nil {
 		findings = append(findings, refuse("log", err)...)
 	}

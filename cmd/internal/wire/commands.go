@@ -22,7 +22,11 @@ var Tailer = Command{
 				Fix: "start the invalidator alone, or set log.kafka to run them apart",
 			}}
 		}
-		return append(a.checkSource(ctx), a.checkKafka(ctx, create)...)
+		findings := append(a.checkSource(ctx), a.checkKafka(ctx, create)...)
+		if slices.ContainsFunc(findings, func(f pipeline.Finding) bool { return f.Severity == pipeline.Refusal }) {
+			return findings // perhaps there is no broker to ask
+		}
+		return append(findings, a.checkKafkaSource(ctx)...)
 	},
 	Run: func(ctx context.Context, a *App) error {
 		return a.withKafka(ctx, func(log kafkaLog) error {

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/doubletap-cdc/doubletap/binlog"
@@ -38,6 +39,10 @@ func (a *App) tail(ctx context.Context, pub pipeline.Publisher, pos pipeline.Pos
 		if ctx.Err() != nil {
 			return nil
 		}
+		if errors.Is(err, errLogLost) {
+			a.Log.Error("tailing begins again at the stored position, and with an invalidation of everything", "err", err)
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -45,7 +50,8 @@ func (a *App) tail(ctx context.Context, pub pipeline.Publisher, pos pipeline.Pos
 	}
 }
 
-// tailLocked returns nil when the lock was lost.
+// tailLocked returns nil when the lock was lost, and errLogLost when the position
+// has to be loaded again.
 func (a *App) tailLocked(ctx context.Context, cfg binlog.Config, pub pipeline.Publisher, pos pipeline.Positions, prepared pipeline.Prepared) error {
 	a.awaitSource()
 	lock, err := retryStart(ctx, a, "lock source", func(ctx context.Context) (*binlog.SourceLock, error) {
@@ -70,8 +76,10 @@ func (a *App) tailLocked(ctx context.Context, cfg binlog.Config, pub pipeline.Pu
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	t := &pipeline.Tailer{
-		Name: cfg.Name, Schema: a.Schema, Source: source, Publisher: pub, Positions: placed{pos, a}, Prepared: prepared,
+		Name: cfg.Name, Schema: a.Schema, Source: source, Publisher: pub, Positions: placed{pos, a, stop}, Prepared: prepared,
 		Start: a.Config.Source.Start, OnGap: pipeline.OnGap(a.Config.Source.OnGap), Hooks: a.Hooks,
 	}
 	if a.Config.Source.Gate {
@@ -82,8 +90,17 @@ func (a *App) tailLocked(ctx context.Context, cfg binlog.Config, pub pipeline.Pu
 		a.Log.Warn("source.gate is off: events are published before readers can see the change, and a reader in between can put the old value back")
 	}
 	a.Log.Info("tailing", "source", cfg.Name, "addr", cfg.Addr, "flavor", srv.Flavor, "version", srv.Version, "server_id", cfg.ServerID)
-	return t.Run(whileHeld(ctx, lock))
+	if err := t.Run(whileHeld(ctx, lock)); err != nil {
+		return err
+	}
+	if cause := context.Cause(ctx); errors.Is(cause, errLogLost) {
+		return cause
+	}
+	return nil
 }
+
+// errLogLost ends a tailer under which the log lost what was published.
+var errLogLost = errors.New("the log lost records that were published: its topic was made anew, or lost its tail")
 
 // awaitSource makes the process not ready until its position is known.
 func (a *App) awaitSource() {
@@ -93,17 +110,32 @@ func (a *App) awaitSource() {
 
 // placed says when the position is known: from then on every change is covered
 // by an event of its own, and not only by the first start's invalidation.
+// It stops the tailer when the log says that it lost records after that.
 type placed struct {
 	pipeline.Positions
-	a *App
+	a    *App
+	stop context.CancelCauseFunc
 }
 
 func (p placed) Load(ctx context.Context) (pipeline.Checkpoint, error) {
 	c, err := p.Positions.Load(ctx)
-	if err == nil && c.Position != "" {
+	if err != nil {
+		return c, err
+	}
+	if c.Position != "" {
 		p.a.Ready.Set("source", "")
 	}
-	return c, err
+	if log, ok := p.Positions.(interface{ Lost() <-chan struct{} }); ok {
+		lost := log.Lost()
+		go func() {
+			select {
+			case <-lost:
+				p.stop(errLogLost)
+			case <-ctx.Done():
+			}
+		}()
+	}
+	return c, nil
 }
 
 func (p placed) Save(ctx context.Context, c pipeline.Checkpoint) error {
