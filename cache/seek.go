@@ -168,12 +168,5 @@ func (p *pause) first() bool { return p.next == 0 }
 // sleep returns whether ctx is still alive.
 func (p *pause) sleep(ctx context.Context) bool {
 	p.next = min(max(2*p.next, 2*time.Millisecond), 20*time.Millisecond)
-	timer := time.NewTimer(min(p.next, time.Until(p.until)))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return sleep(ctx, min(p.next, time.Until(p.until)))
 }
