@@ -2,9 +2,12 @@ package wire
 
 import (
 	"context"
+	"fmt"
+	"strings"
 
 	"github.com/doubletap-cdc/doubletap/binlog"
 	"github.com/doubletap-cdc/doubletap/bus"
+	"github.com/doubletap-cdc/doubletap/gtid"
 	"github.com/doubletap-cdc/doubletap/pipeline"
 )
 
@@ -13,8 +16,34 @@ func (a *App) checkSource(ctx context.Context) []pipeline.Finding {
 	if err != nil {
 		return refuse("source", err)
 	}
-	findings, _ := binlog.Preflight(ctx, cfg)
-	return findings
+	findings, srv := binlog.Preflight(ctx, cfg)
+	if srv.UUID == "" {
+		return findings
+	}
+	return append(findings, a.checkStart(ctx)...)
+}
+
+// checkStart looks whether the source has executed what source.start names, where
+// that is a set of MySQL's: a set of another server begins nowhere. Only the very
+// first start reads it.
+func (a *App) checkStart(ctx context.Context) []pipeline.Finding {
+	start := a.Config.Source.Start
+	if !strings.Contains(start, ":") {
+		return nil
+	}
+	set, err := gtid.Parse(start)
+	if err != nil {
+		return refuse("source.start", err)
+	}
+	view, err := a.askSource(ctx)
+	if err != nil || view.Shown.HasAll(set) {
+		return nil
+	}
+	return []pipeline.Finding{{
+		Severity: pipeline.Warning, Check: "source.start",
+		Problem: fmt.Sprintf("the source has not executed %d of the transactions that it names", view.Shown.Missing(set)),
+		Fix:     "give the set that was executed when what is cached was right: SELECT @@global.gtid_executed; a position that is stored already goes before it",
+	}}
 }
 
 // checkReaders looks at the servers that cache fills read from.

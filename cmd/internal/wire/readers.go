@@ -103,7 +103,7 @@ func (a *App) readerPage(ctx context.Context) ([]admin.Reader, bool) {
 // checkLag looks whether the source can be asked how far it is. An invalidator
 // that reads its events from Kafka does its work without that.
 func (a *App) checkLag(ctx context.Context) []pipeline.Finding {
-	if err := a.askSource(ctx); err != nil {
+	if _, err := a.askSource(ctx); err != nil {
 		c := a.Config.Source
 		return []pipeline.Finding{{
 			Severity: pipeline.Warning, Check: "source",
@@ -115,16 +115,15 @@ func (a *App) checkLag(ctx context.Context) []pipeline.Finding {
 }
 
 // askSource asks the source once what it shows.
-func (a *App) askSource(ctx context.Context) error {
+func (a *App) askSource(ctx context.Context) (pipeline.View, error) {
 	cfg, err := a.binlogConfig()
 	if err != nil {
-		return err
+		return pipeline.View{}, err
 	}
 	const patience = 5 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	source := binlog.NewReader(cfg, cfg.Addr, "")
 	defer source.Close()
-	_, err = source.Ask(ctx)
-	return err
+	return source.Ask(ctx)
 }

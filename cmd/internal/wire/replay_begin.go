@@ -63,7 +63,7 @@ func (r *replaying) preflight(ctx context.Context) error {
 // to know when second deletes are due.
 func (r *replaying) checkSource(ctx context.Context) []pipeline.Finding {
 	needed := r.args.Verb == verbBinlog && len(r.args.Files) == 0 || r.args.Verb == verbTable || r.args.Verb == verbKeys
-	err := r.app.askSource(ctx)
+	_, err := r.app.askSource(ctx)
 	if err == nil {
 		return nil
 	}

@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -107,5 +108,34 @@ second_delete: {fill: 200ms}
 	}
 	if code, out := replay(config("elsewhere", "resetkeys", "~"+schema+":*"), "-yes"); code != ExitUsage || !strings.Contains(out, "the user may not") {
 		t.Errorf("without doubletap:*: %d\n%s", code, out)
+	}
+}
+
+// TestCheckStart: a start behind transactions of another server is noticed before
+// it is tried.
+func TestCheckStart(t *testing.T) {
+	source := envtest.MySQL(t)
+	db, schema := envtest.DB(t, source), envtest.Database(t, source)
+	envtest.Exec(t, db, "CREATE TABLE "+schema+".item (id INT PRIMARY KEY)")
+	uuid := one(t, db, "SELECT @@server_uuid")
+	for start, want := range map[string]string{
+		"current": "", uuid + ":1": "", "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-7": "has not executed 7 of the transactions",
+	} {
+		a, err := newApp(options{config: write(t, map[string]string{
+			"keys.yaml":      "version: 1\nkeys:\n  - {name: item, table: " + schema + ".item, key: 'item:{id}'}\n",
+			"doubletap.yaml": strings.NewReplacer("127.0.0.1:3306", source.Addr, "user: cdc", "user: root, start: '"+start+"'").Replace(plain),
+		})}, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said := ""
+		for _, f := range a.checkSource(t.Context()) {
+			if f.Check == "source.start" {
+				said = f.Problem
+			}
+		}
+		if (said == "") != (want == "") || !strings.Contains(said, want) {
+			t.Errorf("%s: %q", start, said)
+		}
 	}
 }
