@@ -84,7 +84,7 @@ func (l *KeyList) Plan(ctx context.Context) (Plan, error) {
 	if err != nil {
 		return Plan{}, fmt.Errorf("plan the replay of %s: %w", path, err)
 	}
-	p := Plan{What: []string{fmt.Sprintf("%d keys, one per line of %s", found, path)}, Rows: found + empty, Fixed: fixed}
+	p := Plan{What: []string{fmt.Sprintf("the keys in %s: %d", path, found)}, Rows: found + empty, Fixed: fixed}
 	if empty > 0 {
 		p.Warnings = append(p.Warnings, fmt.Sprintf("%d empty lines are skipped.", empty))
 	}

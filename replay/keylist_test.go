@@ -32,7 +32,7 @@ func TestKeyList(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Rows != 8 || len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0], "2 empty lines") || !strings.Contains(p.What[0], "6 keys") {
+	if p.Rows != 8 || len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0], "2 empty lines") || !strings.Contains(p.What[0], ": 6") {
 		t.Errorf("%+v", p)
 	}
 	var cursors []Cursor

@@ -176,7 +176,7 @@ func (r *replaying) planned(ctx context.Context, kind string, spec any) (p repla
 func (r *replaying) planText(p replay.Plan) *planText {
 	a, c := r.args, r.app.Config
 	t := &planText{
-		What: slices.Clone(p.What), Rows: p.Rows, DryRun: a.DryRun, State: a.State, Warnings: slices.Clone(p.Warnings),
+		What: slices.Clone(p.What), Rows: p.Rows, Exact: a.Verb == verbKeys, DryRun: a.DryRun, State: a.State, Warnings: slices.Clone(p.Warnings),
 		Schema: fmt.Sprintf("%s (%s)", c.Keys, r.app.Schema.Hash()), Pace: paceText(a.Rate, r.pace().MaxSlower, r.pace().MaxLag),
 	}
 	if a.DryRun {

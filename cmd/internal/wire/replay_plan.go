@@ -21,6 +21,7 @@ import (
 type planText struct {
 	What     []string // what is read, and how times were understood
 	Rows     int64    // below 0: not known
+	Exact    bool     // Rows were counted
 	Schema   string   // the key schema's file and hash
 	Old      string   // the same of -old-keys; "" without
 	Target   string
@@ -54,7 +55,11 @@ func (p *planText) write(w io.Writer, width int) {
 		row(map[bool]string{true: "read"}[i == 0], line)
 	}
 	if p.Rows >= 0 {
-		row("rows", "about "+progress.Number(p.Rows))
+		about := "about "
+		if p.Exact {
+			about = ""
+		}
+		row("rows", about+progress.Number(p.Rows))
 	}
 	row("keys by", p.Schema)
 	if p.Old != "" {
