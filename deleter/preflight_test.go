@@ -45,6 +45,7 @@ func TestPreflight(t *testing.T) {
 	}
 	v := envtest.Valkey(t, memory)
 	e := envtest.Redis(t, testenv.RedisOptions{Memory: true, Args: []string{"--maxmemory", "100mb", "--maxmemory-policy", "volatile-ttl"}})
+	lonely := envtest.Redis(t, testenv.RedisOptions{Memory: true, Args: []string{"--min-replicas-to-write", "1"}})
 	for _, c := range []struct {
 		name                   string
 		cfg                    Config
@@ -60,6 +61,7 @@ func TestPreflight(t *testing.T) {
 		{"two addresses", Config{Addrs: []string{v.Addr, s.Addr}}, "refused", "not in a Cluster", ""},
 		{"redis", Config{Addrs: []string{s.Addr}, Password: "s3cret"}, "note", "Redis ", ""},
 		{"eviction", Config{Addrs: []string{s.Addr}, Password: "s3cret"}, "note", "noeviction", "allkeys-lru"},
+		{"too few replicas", Config{Addrs: []string{lonely.Addr}}, "refused", "NOREPLICAS", "min-replicas-to-write"},
 		{"evicts trust", Config{Addrs: []string{e.Addr}}, "warning", "volatile-ttl", "allkeys-lru"},
 		{"valkey", Config{Addrs: []string{v.Addr}}, "note", "Valkey ", ""},
 	} {

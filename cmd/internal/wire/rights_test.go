@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/doubletap-cdc/doubletap/testenv/envtest"
+	"github.com/doubletap-cdc/doubletap/watermark"
 )
 
 // documentedRights are the ones of docs/operations.md, for a Redis alone.
@@ -102,6 +103,19 @@ second_delete: {fill: 200ms}
 	}
 	if code, out := replay(config("blind", "-hget"), "-yes"); code != ExitUsage || !strings.Contains(out, "the user may not: HGET") {
 		t.Errorf("without HGET: %d\n%s", code, out)
+	}
+	if err := admin.Set(t.Context(), watermark.SetsKey(schema+"x"), "no hash", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(whole+"x", []byte(strings.Replace(string(text), "{name: "+schema, "{name: "+schema+"x", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, out := replay(whole+"x", "-yes"); code != ExitUsage || !strings.Contains(out, "it is not known whether the pipeline runs") || !strings.Contains(out, "WRONGTYPE") {
+		t.Errorf("a pipeline that cannot be looked at: %d\n%s", code, out)
 	}
 	if code, out := replay(config("unseeing", "-exists"), "-dry-run"); code != ExitOK || !strings.Contains(out, "is not known") || strings.Contains(out, "sampled keys") {
 		t.Errorf("without EXISTS: %d\n%s", code, out)
