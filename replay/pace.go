@@ -48,7 +48,7 @@ type Pace struct {
 }
 
 // UsualMax is the greatest rate where nobody asks for another, in keys per second.
-const UsualMax = 25_000
+const UsualMax = 20_000
 
 // The reasons for holding chunks back, as they appear in the summary.
 const (
@@ -60,7 +60,7 @@ const (
 )
 
 // rowsPerKey is how many rows are read in the time of one key: a walk of a table
-// that skips nearly all of its rows goes at 250,000 rows/s with UsualMax.
+// that skips nearly all of its rows goes at 200,000 rows/s with UsualMax.
 const rowsPerKey = 10
 
 const (

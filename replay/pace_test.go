@@ -89,7 +89,7 @@ func TestPaceGrows(t *testing.T) {
 }
 
 func TestPaceMax(t *testing.T) {
-	for _, c := range []struct{ max, want float64 }{{3000, 3000}, {0, 25_000}, {300, 300}} {
+	for _, c := range []struct{ max, want float64 }{{3000, 3000}, {0, 20_000}, {300, 300}} {
 		p, load := &Pace{Max: c.max}, &fakeLoad{redis: 200 * time.Microsecond}
 		paced(t, p, load, func(ctx context.Context) {
 			sent(t, ctx, p, 8*time.Second)

@@ -111,7 +111,7 @@ func (a *replayArgs) flags() *flag.FlagSet {
 }
 
 func (a *replayArgs) paceFlags(fs *flag.FlagSet) {
-	fs.IntVar(&a.Rate, "rate", 0, "at most so many `keys` a second (default 25000), fewer while Redis or the live traffic suffer; -1 is no bound")
+	fs.IntVar(&a.Rate, "rate", 0, "at most so many `keys` a second (default 20000), fewer while Redis or the live traffic suffer; -1 is no bound")
 	fs.DurationVar(&a.Redis, "max-redis-latency", 0, "slow down when Redis takes longer by this `time` to answer a PING than at its best (default 5ms)")
 	fs.DurationVar(&a.Lag, "max-live-lag", 0, "pause while live deletes are later than this `time` (default 1s)")
 }
