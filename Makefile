@@ -14,8 +14,8 @@ RACES_STATE ?= bin/races.json
 RACES_FLAGS ?=
 # FUZZTIME counts inputs: a time can fail a target by itself (see tools/fuzz.sh).
 FUZZTIME ?= 50000x
-# The longest package goes first: it runs beside all the others.
-PKGS     ?= ./integration ./...
+# The longest packages go first: they run beside all the others.
+PKGS     ?= ./integration ./races ./binlog ./...
 
 .DEFAULT_GOAL := help
 
