@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -60,21 +62,25 @@ func (w *world) commitLoad(ctx context.Context, l load) (q quantiles, err error)
 	if err := w.fillCache(ctx, n); err != nil {
 		return q, err
 	}
-	if err := w.cache.ConfigSet(ctx, "notify-keyspace-events", "Eg").Err(); err != nil {
+	if err := w.cache.ConfigSet(ctx, "notify-keyspace-events", "Kg").Err(); err != nil {
 		return q, err
 	}
 	defer func() {
 		err = errors.Join(err, w.cache.ConfigSet(context.WithoutCancel(ctx), "notify-keyspace-events", "").Err())
 	}()
 	watch := &watcher{warm: l.warm, committed: make(map[string]time.Time, n)}
-	sub := w.cache.Subscribe(ctx, "__keyevent@0__:del")
+	// Of the load's keys only: what a replay deletes beside it would be in the way,
+	// in Redis and here.
+	sub := w.cache.PSubscribe(ctx, keyspace+loadKeys())
 	if _, err := sub.Receive(ctx); err != nil {
 		return q, errors.Join(err, sub.Close())
 	}
 	var reading sync.WaitGroup
 	reading.Go(func() {
 		for m := range sub.Channel() {
-			watch.deleted(m.Payload, time.Now())
+			if m.Payload == "del" {
+				watch.deleted(strings.TrimPrefix(m.Channel, keyspace), time.Now())
+			}
 		}
 	})
 	began := time.Now()
@@ -95,6 +101,17 @@ func (w *world) commitLoad(ctx context.Context, l load) (q quantiles, err error)
 }
 
 func replaceInto(first int64, n int) string { return "REPLACE" + insert(first, n)[len("INSERT"):] }
+
+// keyspace is what the channels of notifications about keys begin with.
+const keyspace = "__keyspace@0__:"
+
+// loadKeys is a pattern for the keys of the load, and for no key of the other rows,
+// whose numbers are shorter.
+func loadKeys() string {
+	const first = 5 // digits that all have in common
+	id := strconv.Itoa(firstLoadID)
+	return "item:" + id[:first] + strings.Repeat("?", len(id)-first)
+}
 
 func loadKey(i int) string { return fmt.Sprintf("item:%d", firstLoadID+i) }
 
