@@ -8,4 +8,7 @@ import (
 	"github.com/doubletap-cdc/doubletap/cmd/internal/wire"
 )
 
-func main() { os.Exit(wire.Replay(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+func main() {
+	giveWay()
+	os.Exit(wire.Replay(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
