@@ -51,7 +51,6 @@ type backlog struct {
 type reply struct {
 	lane       int
 	steps      []*step
-	keys       int
 	sent, came time.Time
 }
 

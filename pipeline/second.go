@@ -160,7 +160,7 @@ func (w *worker) enlist(s *step) (told []DeletedInfo) {
 				continue
 			}
 			s.left++
-			b.replies = append(b.replies, reply{lane: i, steps: []*step{s}, keys: len(ks), sent: s.sent, came: s.replied})
+			b.replies = append(b.replies, reply{lane: i, steps: []*step{s}, sent: s.sent, came: s.replied})
 			b.wake()
 		default:
 			s.left++
@@ -257,7 +257,6 @@ func (w *worker) deleteAgain(ctx context.Context, r *reply) (err error) {
 	if r.sent, r.came, err = w.delete(ctx, Second, keys); err != nil {
 		return err
 	}
-	r.keys = len(keys)
 	d := DeletedInfo{Pass: Second, Keys: keys, Release: r.steps[0].release}
 	b := w.backlog
 	b.mu.Lock()
